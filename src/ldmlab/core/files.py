@@ -1,0 +1,71 @@
+"""Files that are either whole or absent: written beside their target, flushed, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_SUFFIX = ".part"
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends without an exception.
+
+    Args:
+        path: The final name; its folder exists.
+
+    Yields:
+        A binary file under a temporary name in the same folder.
+    """
+    path = Path(path)
+    # A temporary file elsewhere may lie on another file system, where a rename copies.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` atomically, as UTF-8."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | list[Any]) -> None:
+    """Write `value` atomically as JSON.
+
+    Raises:
+        ValueError: If a number is not finite, which JSON cannot say.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sweep_partial(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed writers left in `folder`, and name it."""
+    orphans = sorted(Path(folder).glob(f".*{_SUFFIX}"))
+    for orphan in orphans:
+        orphan.unlink(missing_ok=True)
+    return orphans
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can flush folders at all."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

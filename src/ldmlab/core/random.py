@@ -1,0 +1,66 @@
+"""Random numbers that depend on a sample's own key only, never on the batch around it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from any number of names and numbers, stable across machines and versions."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class Noise(Protocol):
+    """A source of random numbers for a batch."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers with the shape, dtype and device of `like`."""
+        ...
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers uniform in [0, 1) with the shape, dtype and device of `like`."""
+        ...
+
+
+class SampleNoise:
+    """One generator per sample, so that row k depends on `(seed, keys[k])` and on nothing else.
+
+    The numbers are drawn on the CPU and moved: the same bits on every device, in every batch
+    size and on every number of processes.
+
+    Args:
+        seed: Seed shared by all samples.
+        keys: One key per row of the batches to come.
+    """
+
+    def __init__(self, seed: int, keys: Iterable[int]) -> None:
+        self._generators = [
+            torch.Generator().manual_seed(derive_seed("sample", seed, int(key))) for key in keys
+        ]
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers with the shape, dtype and device of `like`, row by row."""
+        return self._draw(torch.randn, like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers uniform in [0, 1) with the shape, dtype and device of `like`, row by row."""
+        return self._draw(torch.rand, like)
+
+    def _draw(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+        if len(like) != len(self):
+            raise ValueError(f"{len(self)} sample keys cannot serve a batch of {len(like)} rows")
+        # bfloat16 and float16 draws differ between CPU versions: draw wide, then round.
+        wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+        shape = like.shape[1:]
+        rows = [draw(shape, generator=generator, dtype=wide) for generator in self._generators]
+        stacked = torch.stack(rows) if rows else torch.empty((0, *shape), dtype=wide)
+        return stacked.to(like.device, like.dtype, non_blocking=True)

@@ -1,0 +1,130 @@
+"""The records that layers hand to each other: frozen, named and shape-annotated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def _map_tensors(record: Any, change: Any) -> Any:
+    """Copy of `record` with `change` applied to every tensor, nested records included."""
+    changed = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = change(value)
+        elif isinstance(value, LatentMoments):
+            changed[field.name] = _map_tensors(value, change)
+    return replace(record, **changed)
+
+
+@dataclass(frozen=True)
+class LatentMoments:
+    """Mean and standard deviation of an encoder's posterior, one entry per latent value."""
+
+    mean: Float[Tensor, "b z h w"]
+    std: Float[Tensor, "b z h w"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a data set yields; a field is None where the data has no such thing.
+
+    Attributes:
+        index: Position of each sample in its data set.
+        image: Pixels in [-1, 1].
+        label: Class of each image.
+        mask: Segmentation label of each pixel.
+        caption: One text per image.
+        latent: Cached posterior of the codec, standing in for `image`.
+    """
+
+    index: Int[Tensor, " b"]
+    image: Float[Tensor, "b c h w"] | None = None
+    label: Int[Tensor, " b"] | None = None
+    mask: Int[Tensor, "b height width"] | None = None
+    caption: tuple[str, ...] | None = None
+    latent: LatentMoments | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Copy with every tensor on `device`."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Copy with every tensor in page-locked memory, as a DataLoader asks for."""
+        return _map_tensors(self, lambda x: x.pin_memory())
+
+    def __getitem__(self, rows: slice | list[int]) -> Self:
+        """The samples at `rows`, as a smaller batch."""
+        if isinstance(rows, slice):
+            rows = list(range(len(self)))[rows]
+        picked = _map_tensors(self, lambda x: x[rows])
+        caption = None if self.caption is None else tuple(self.caption[i] for i in rows)
+        return replace(picked, caption=caption)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of its data, and all that it must know to be built again without it.
+
+    Attributes:
+        image_size: Height and width of the images, in pixels.
+        image_channels: Channels of the images.
+        num_classes: Number of classes; None where the data has none.
+        num_mask_labels: Number of segmentation labels; None where the data has none.
+        vocabulary: Tokens of the captions; None where the data has none.
+    """
+
+    image_size: int
+    image_channels: int
+    num_classes: int | None = None
+    num_mask_labels: int | None = None
+    vocabulary: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a network is conditioned on, one named slot per way of entering it.
+
+    Attributes:
+        tokens: A sequence for cross-attention.
+        maps: Feature maps concatenated to the network's input.
+        vector: One vector per sample, added to the time embedding.
+    """
+
+    tokens: Float[Tensor, "b n d"] | None = None
+    maps: Float[Tensor, "b c h w"] | None = None
+    vector: Float[Tensor, "b d_vector"] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A denoiser's answer: the clean signal and the noise that `x` is made of.
+
+    Attributes:
+        x0: Estimate of the clean signal.
+        eps: Estimate of the noise; x = alpha x0 + sigma eps holds exactly.
+    """
+
+    x0: Float[Tensor, "b *shape"]
+    eps: Float[Tensor, "b *shape"]
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A training loss before its mean is taken.
+
+    Attributes:
+        per_sample: Weighted loss of each sample.
+        t: Time at which each sample was noised.
+    """
+
+    per_sample: Float[Tensor, " b"]
+    t: Float[Tensor, " b"]
