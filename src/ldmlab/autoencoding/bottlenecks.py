@@ -1,0 +1,184 @@
+"""Bottlenecks: what the encoder's features become before the decoder sees them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ldmlab.core.random import Noise
+from ldmlab.core.records import LatentMoments
+
+
+class Latent(ABC):
+    """An encoded image, whatever the bottleneck."""
+
+    @abstractmethod
+    def sample(self, noise: Noise) -> Float[Tensor, "b z h w"]:
+        """What the decoder is trained on."""
+
+    @abstractmethod
+    def regularizer(self) -> Float[Tensor, " b"]:
+        """The bottleneck's loss for each sample."""
+
+    @abstractmethod
+    def moments(self) -> LatentMoments:
+        """What a diffusion model is trained on."""
+
+
+@dataclass(frozen=True)
+class Posterior(Latent):
+    """A diagonal Gaussian q(z | x).
+
+    Attributes:
+        mean: Its mean.
+        log_variance: Logarithm of its variance, clamped to [-30, 20].
+    """
+
+    mean: Float[Tensor, "b z h w"]
+    log_variance: Float[Tensor, "b z h w"]
+
+    @property
+    def std(self) -> Float[Tensor, "b z h w"]:
+        """Standard deviation."""
+        return torch.exp(0.5 * self.log_variance)
+
+    def sample(self, noise: Noise) -> Float[Tensor, "b z h w"]:
+        """mean + std eps."""
+        return self.mean + self.std * noise.normal(self.mean)
+
+    def regularizer(self) -> Float[Tensor, " b"]:
+        """KL(q ‖ N(0, I)) = ½ Σ (mean² + variance - 1 - log variance), in nats."""
+        variance = self.log_variance.exp()
+        return 0.5 * (self.mean.square() + variance - 1 - self.log_variance).flatten(1).sum(1)
+
+    def moments(self) -> LatentMoments:
+        """Mean and deviation."""
+        return LatentMoments(self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Quantised(Latent):
+    """Features and their nearest codes.
+
+    Attributes:
+        prequant: The features before quantisation: what a diffusion model works on.
+        quantised: The nearest codes, with the gradient passed straight through.
+        indices: Number of each code.
+        codebook_loss: Squared distance between codes and features, a mean for each sample.
+    """
+
+    prequant: Float[Tensor, "b z h w"]
+    quantised: Float[Tensor, "b z h w"]
+    indices: Int[Tensor, "b h w"]
+    codebook_loss: Float[Tensor, " b"]
+
+    def sample(self, noise: Noise) -> Float[Tensor, "b z h w"]:
+        """The quantised features; nothing is drawn."""
+        return self.quantised
+
+    def regularizer(self) -> Float[Tensor, " b"]:
+        """The codebook loss."""
+        return self.codebook_loss
+
+    def moments(self) -> LatentMoments:
+        """The features before quantisation, without spread."""
+        return LatentMoments(self.prequant, torch.zeros_like(self.prequant))
+
+
+class Bottleneck(nn.Module, ABC):
+    """The narrow middle of an autoencoder.
+
+    Attributes:
+        feature_channels: Channels that the encoder must deliver.
+        latent_channels: Channels of the latents.
+        weight: Weight of the regulariser in the autoencoder's loss.
+    """
+
+    feature_channels: int
+    latent_channels: int
+    weight: float
+
+    @abstractmethod
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Latent:
+        """Encode the encoder's features."""
+
+    def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
+        """Bring sampled latents back to what the decoder was trained on."""
+        return z
+
+
+class KL(Bottleneck):
+    """A Gaussian posterior held near N(0, I) (Kingma & Welling 2014).
+
+    Args:
+        latent_channels: Channels of the latents.
+        weight: Weight of the KL divergence, in the autoencoder's loss per nat.
+    """
+
+    def __init__(self, latent_channels: int = 4, weight: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = weight
+        self.latent_channels = latent_channels
+        self.feature_channels = 2 * latent_channels
+        self.quant = nn.Conv2d(self.feature_channels, self.feature_channels, 1)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Posterior:
+        """The posterior of each image."""
+        mean, log_variance = self.quant(features).float().chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-30, 20))
+
+
+class VQ(Bottleneck):
+    """Nearest neighbours in a learned codebook (van den Oord et al. 2017).
+
+    Args:
+        latent_channels: Channels of the latents.
+        num_codes: Number of codes.
+        commitment: Weight of the term that pulls features to codes, beside the one that pulls
+            codes to features.
+        weight: Weight of the codebook loss.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int = 3,
+        num_codes: int = 8192,
+        commitment: float = 0.25,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.latent_channels = latent_channels
+        self.feature_channels = latent_channels
+        self.commitment = commitment
+        self.quant = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.codes = nn.Embedding(num_codes, latent_channels)
+        nn.init.uniform_(self.codes.weight, -1 / num_codes, 1 / num_codes)
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Quantised:
+        """Features, codes and the codebook loss."""
+        z = self.quant(features).float()
+        codes, indices = self._nearest(z)
+        pull_codes = (codes - z.detach()).square().flatten(1).mean(1)
+        pull_features = (codes.detach() - z).square().flatten(1).mean(1)
+        return Quantised(
+            prequant=z,
+            quantised=z + (codes - z).detach(),
+            indices=indices,
+            codebook_loss=pull_codes + self.commitment * pull_features,
+        )
+
+    def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
+        """Replace sampled latents by their nearest codes."""
+        return self._nearest(z)[0]
+
+    def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        flat = z.movedim(1, -1).flatten(0, -2)
+        codes = self.codes.weight
+        distance = codes.square().sum(1) - 2 * flat @ codes.T
+        indices = distance.argmin(dim=1).unflatten(0, (len(z), *z.shape[2:]))
+        return self.codes(indices).movedim(-1, 1), indices

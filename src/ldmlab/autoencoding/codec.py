@@ -1,0 +1,123 @@
+"""The codec: a frozen autoencoder whose latents have zero mean and unit variance."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.core.records import LatentMoments
+
+
+class Codec(nn.Module, ABC):
+    """Images to the space in which diffusion works, and back.
+
+    Attributes:
+        latent_channels: Channels of that space.
+        factor: How much smaller it is than the images, a side.
+        learned: Whether stage one trains it.
+    """
+
+    latent_channels: int
+    factor: int
+    learned: ClassVar[bool]
+
+    @abstractmethod
+    def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """Normalised latents of images in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Images of normalised latents."""
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that name these weights and this normalisation."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+
+class IdentityCodec(Codec):
+    """No codec: diffusion in pixel space.
+
+    Args:
+        channels: Channels of the images.
+    """
+
+    learned = False
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.latent_channels = channels
+        self.factor = 1
+
+    def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """The image itself."""
+        return LatentMoments(image, torch.zeros_like(image))
+
+    def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h w"]:
+        """The image itself."""
+        return z
+
+
+class NormalizedCodec(Codec):
+    """An autoencoder, frozen and in evaluation mode for good, with normalised latents.
+
+    Args:
+        autoencoder: The trained autoencoder.
+    """
+
+    learned = True
+    shift: Float[Tensor, "z 1 1"]
+    scale: Float[Tensor, "z 1 1"]
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.latent_channels = autoencoder.bottleneck.latent_channels
+        self.factor = autoencoder.factor
+        self.register_buffer("shift", torch.zeros(self.latent_channels, 1, 1))
+        self.register_buffer("scale", torch.ones(self.latent_channels, 1, 1))
+
+    @torch.no_grad()
+    def normalize_on(self, images: Iterable[Float[Tensor, "b c h w"]]) -> None:
+        """Set shift and scale so that the latents of `images` have mean 0 and deviation 1.
+
+        Args:
+            images: Batches in [-1, 1].
+
+        Raises:
+            ValueError: There are no images.
+        """
+        moments = [self.autoencoder.encode(image).moments() for image in images]
+        if not moments:
+            raise ValueError("latents cannot be normalised on no images")
+        mean = torch.cat([m.mean for m in moments]).double()
+        second = mean.square() + torch.cat([m.std for m in moments]).double().square()
+        shift = mean.mean((0, 2, 3))
+        variance = second.mean((0, 2, 3)) - shift.square()
+        self.shift.copy_(shift[:, None, None])
+        self.scale.copy_(variance.sqrt()[:, None, None])
+
+    @torch.no_grad()
+    def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """Normalised latents of images in [-1, 1]."""
+        moments = self.autoencoder.encode(image).moments()
+        return LatentMoments((moments.mean - self.shift) / self.scale, moments.std / self.scale)
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Images of normalised latents."""
+        return self.autoencoder.decode(z * self.scale + self.shift)
+
+    def train(self, mode: bool = True) -> NormalizedCodec:
+        """Stay in evaluation mode, whatever a trainer asks for."""
+        return super().train(False)
