@@ -1,0 +1,66 @@
+"""The interface of every conditioner, and condition dropout in its one place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor, nn
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch, Conditioning
+
+T = TypeVar("T")
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns what a batch says about its images into what the network is conditioned on.
+
+    Attributes:
+        token_dim: Width of the tokens it gives; None for none.
+        map_channels: Channels of the maps it gives.
+        vector_dim: Width of the vector it gives; None for none.
+    """
+
+    token_dim: int | None = None
+    map_channels: int = 0
+    vector_dim: int | None = None
+
+    @abstractmethod
+    def select(self, batch: Batch) -> Shaped[Tensor, "b *shape"]:
+        """The condition of each sample as a tensor of numbers.
+
+        Raises:
+            UserError: The batch does not hold this kind of condition, or not a valid one.
+        """
+
+    @abstractmethod
+    def null(self, condition: Shaped[Tensor, "b *shape"]) -> Shaped[Tensor, "b *shape"]:
+        """The condition that says nothing, in the shape of `condition`."""
+
+    @abstractmethod
+    def forward(self, condition: Shaped[Tensor, "b *shape"]) -> Conditioning:
+        """Embed conditions."""
+
+    def drop(
+        self, condition: Shaped[Tensor, "b *shape"], dropped: Bool[Tensor, " b"]
+    ) -> Shaped[Tensor, "b *shape"]:
+        """Replace the condition of some samples by the one that says nothing."""
+        mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
+        return torch.where(mask, self.null(condition), condition)
+
+
+def require(value: T | None, what: str, conditioner: str) -> T:
+    """The value, or a line that says what the data lacks.
+
+    Raises:
+        UserError: The value is missing.
+    """
+    if value is None:
+        raise UserError(
+            f"conditioner={conditioner} needs a {what} for each image and this data has none; "
+            "choose other data or conditioner=none"
+        )
+    return value

@@ -1,0 +1,73 @@
+"""Conditioning on a segmentation mask."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from ldmlab.conditioning.conditioner import Conditioner, require
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch, Conditioning, DataSpec
+
+
+class MaskConditioner(Conditioner):
+    """One-hot labels, shrunk to the latents' size and mapped to a few channels by 1x1.
+
+    The maps are concatenated to the network's input (Rombach et al. 2022, section 4.3.2). A
+    label outside the table (255 by convention) is unlabelled and gives zeros.
+
+    Args:
+        num_labels: Number of labels.
+        factor: How much smaller the latents are than the mask, a side.
+        map_channels: Channels of the maps.
+    """
+
+    UNLABELLED = 255
+
+    def __init__(self, num_labels: int, factor: int, map_channels: int = 3) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.factor = factor
+        self.map_channels = map_channels
+        self.proj = nn.Conv2d(num_labels, map_channels, 1, bias=False)
+
+    @classmethod
+    def for_data(cls, spec: DataSpec, factor: int, map_channels: int = 3) -> Self:
+        """The conditioner for a data set and a codec's down-sampling factor.
+
+        Raises:
+            UserError: The data has no masks.
+        """
+        labels = require(spec.num_mask_labels, "segmentation mask", "mask")
+        return cls(labels, factor, map_channels)
+
+    def select(self, batch: Batch) -> Int[Tensor, "b h w"]:
+        """The mask of each sample.
+
+        Raises:
+            UserError: There are no masks, or a label is neither in the table nor 255.
+        """
+        mask = require(batch.mask, "segmentation mask", "mask")
+        wrong = ((mask < 0) | (mask >= self.num_labels)) & (mask != self.UNLABELLED)
+        if bool(wrong.any()):
+            raise UserError(
+                f"mask label {int(mask[wrong][0])} is not one of the model's {self.num_labels}; "
+                f"use 0 to {self.num_labels - 1}, or {self.UNLABELLED} for unlabelled"
+            )
+        return mask
+
+    def null(self, condition: Int[Tensor, "b h w"]) -> Int[Tensor, "b h w"]:
+        """A mask without labels."""
+        return torch.full_like(condition, self.UNLABELLED)
+
+    def forward(self, condition: Int[Tensor, "b h w"]) -> Conditioning:
+        """Maps in the latents' size."""
+        labelled = condition != self.UNLABELLED
+        one_hot = F.one_hot(condition.where(labelled, 0).long(), self.num_labels)
+        one_hot = (one_hot * labelled[..., None]).movedim(-1, 1).to(self.proj.weight.dtype)
+        # Area averaging keeps the share of each label that nearest neighbours would lose.
+        return Conditioning(maps=self.proj(F.avg_pool2d(one_hot, self.factor)))

@@ -1,0 +1,30 @@
+"""No condition."""
+
+from typing import Self
+
+from jaxtyping import Int
+from torch import Tensor
+
+from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.records import Batch, Conditioning, DataSpec
+
+
+class Unconditional(Conditioner):
+    """The model learns the distribution of all images."""
+
+    @classmethod
+    def for_data(cls, spec: DataSpec, factor: int) -> Self:
+        """The conditioner for a data set and a codec's down-sampling factor."""
+        return cls()
+
+    def select(self, batch: Batch) -> Int[Tensor, " b"]:
+        """The index of each sample: something with the right length."""
+        return batch.index
+
+    def null(self, condition: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """The same."""
+        return condition
+
+    def forward(self, condition: Int[Tensor, " b"]) -> Conditioning:
+        """Every slot empty."""
+        return Conditioning()

@@ -1,0 +1,55 @@
+"""WordPiece over a vocabulary that is a plain list of words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Int
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def build_vocabulary(captions: Iterable[str], size: int = 30_522) -> list[str]:
+    """A WordPiece vocabulary: specials, single characters, then the most frequent words.
+
+    The same captions always give the same list. A word that did not make it is spelled out;
+    every ASCII character has its place, so that English never meets an unknown token.
+
+    Args:
+        captions: Texts to count words in.
+        size: Largest number of entries.
+    """
+    splitter = BertWordPieceTokenizer()
+    words: Counter[str] = Counter()
+    for caption in captions:
+        normal = splitter.normalize(caption)
+        words.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(normal))
+    printable = {chr(code) for code in range(33, 127) if not chr(code).isupper()}
+    characters = sorted(printable.union(*words))
+    pieces = [*SPECIALS, *characters, *(f"##{character}" for character in characters)]
+    known = set(pieces)
+    ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))
+    return [*pieces, *(word for word, _ in ranked if word not in known)][:size]
+
+
+class WordPiece:
+    """BERT's tokenizer: lower case, [CLS] words [SEP], padded to one length.
+
+    Args:
+        vocabulary: The tokens in order of their numbers.
+        max_length: Length of every sequence; longer texts are cut.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], max_length: int = 77) -> None:
+        self.vocabulary = list(vocabulary)
+        self._tokenizer = BertWordPieceTokenizer({w: i for i, w in enumerate(vocabulary)})
+        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.enable_padding(length=max_length)
+
+    def __call__(self, captions: Sequence[str]) -> Int[Tensor, "b n"]:
+        """Token numbers of each caption."""
+        return torch.tensor([e.ids for e in self._tokenizer.encode_batch(list(captions))])
