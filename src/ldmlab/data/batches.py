@@ -1,0 +1,72 @@
+"""The order in which training sees its data: a function of the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.random import derive_seed
+
+
+class StepBatches(Sampler[list[int]]):
+    """An endless stream of batches in which step k depends on (seed, k) only.
+
+    Each epoch is a permutation of its own and a batch may span two of them, so no sample is left
+    out. The global batch of a step is the same on any number of processes; each takes its rows.
+
+    Args:
+        num_samples: Size of the data set.
+        batch_size: Size of the global batch.
+        seed: Seed of the permutations.
+        start: Number of steps already taken.
+        rank: Number of this process.
+        world_size: Number of processes; divides the batch size.
+
+    Raises:
+        UserError: The data set is empty, or the batch cannot be divided.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_samples < 1:
+            raise UserError("the training data holds no samples; look at data.root")
+        if batch_size % world_size:
+            raise UserError(
+                f"a global batch_size of {batch_size} cannot be divided among {world_size} "
+                "processes; choose a multiple"
+            )
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.rows = slice(
+            rank * batch_size // world_size, (rank + 1) * batch_size // world_size
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of positions in the data set, from step `start` on, without end."""
+        step = self.start
+        epoch, permutation = -1, torch.empty(0)
+        while True:
+            batch = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.num_samples != epoch:
+                    epoch = position // self.num_samples
+                    permutation = self._permutation(epoch)
+                batch.append(int(permutation[position % self.num_samples]))
+            yield batch[self.rows]
+            step += 1
+
+    def _permutation(self, epoch: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(derive_seed("epoch", self.seed, epoch))
+        return torch.randperm(self.num_samples, generator=generator)

@@ -1,0 +1,94 @@
+"""Scikit-learn's 1,797 handwritten digits: small, real, and installed with the package."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch
+
+SPLITS = {"train": slice(0, 1397), "validation": slice(1397, 1597), "test": slice(1597, 1797)}
+"""Which part of the seeded shuffle each split takes."""
+
+_NATIVE = 8
+_BRIGHTEST = 16.0
+
+
+class Digits(Dataset[Batch]):
+    """Handwritten digits of 8 x 8 pixels with 17 grey levels, as one-channel images.
+
+    Args:
+        split: A key of `SPLITS`.
+        image_size: Side of the pictures in pixels; larger multiples of 8 repeat pixels.
+        num_samples: Keep the first so many images of the split; all of them by default.
+        seed: Seed of the shuffle that assigns images to splits.
+
+    Raises:
+        UserError: The split is unknown, or a number is out of range.
+    """
+
+    channels = 1
+    classes: tuple[str, ...] = (
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    )  # fmt: skip
+    mask_labels: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        split: str = "train",
+        image_size: int = _NATIVE,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if split not in SPLITS:
+            near = difflib.get_close_matches(split, list(SPLITS), n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            known = ", ".join(SPLITS)
+            raise UserError(f"data.split='{split}' is not a split; {hint}choose one of: {known}.")
+        if image_size < _NATIVE or image_size % _NATIVE:
+            raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
+        available = SPLITS[split].stop - SPLITS[split].start
+        count = available if num_samples is None else num_samples
+        if not 1 <= count <= available:
+            raise UserError(
+                f"data.num_samples={count} must lie in 1 .. {available}, all that split "
+                f"'{split}' of the digits has."
+            )
+        self.split, self.image_size, self.seed = split, image_size, seed
+        rows = _shuffle(seed)[SPLITS[split]][:count]
+        digits = _load()
+        pixels = torch.from_numpy(digits.images[rows]).float() / (_BRIGHTEST / 2) - 1
+        repeat = image_size // _NATIVE
+        self._images = pixels[:, None].repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+        self._labels = torch.from_numpy(digits.target[rows]).long()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        """The image at one position, as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The images at these positions."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        labels = self._labels[rows]
+        caption = tuple(f"the digit {self.classes[label]}" for label in labels.tolist())
+        return Batch(index=rows, image=self._images[rows], label=labels, caption=caption)
+
+
+def _load() -> Any:
+    from sklearn.datasets import load_digits  # a slow import that only this data set needs
+
+    return load_digits()
+
+
+def _shuffle(seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """An order of the 1,797 images in which every split sees every writer."""
+    return np.random.default_rng(seed).permutation(1797)

@@ -1,0 +1,79 @@
+"""Data sets kept in memory: what is costly to make is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch.utils.data import Dataset
+
+from ldmlab.core.records import Batch, LatentMoments
+
+
+class BatchDataset(Protocol):
+    """A data set that delivers many samples at once, as one record."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """The samples at these positions."""
+        ...
+
+
+def in_order(dataset: BatchDataset, batch_size: int) -> Iterator[Batch]:
+    """Every sample once, in order."""
+    for start in range(0, len(dataset), batch_size):
+        yield dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset)))))
+
+
+class InMemory(Dataset[Batch]):
+    """Every sample of a stream of batches, held in memory.
+
+    Args:
+        batches: The samples in order of their positions.
+    """
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batch = concatenate(batches)
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batch[[index]]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.batch[indices]
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """One batch of many; each field must be there in all of them or in none."""
+
+    def join(get: Callable[[Batch], torch.Tensor | None]) -> torch.Tensor | None:
+        parts = [part for batch in batches if (part := get(batch)) is not None]
+        return torch.cat(parts) if parts else None
+
+    latents = [batch.latent for batch in batches if batch.latent is not None]
+    captions = [batch.caption for batch in batches if batch.caption is not None]
+    return Batch(
+        index=torch.cat([batch.index for batch in batches]),
+        image=join(lambda batch: batch.image),
+        label=join(lambda batch: batch.label),
+        mask=join(lambda batch: batch.mask),
+        caption=tuple(text for part in captions for text in part) if captions else None,
+        latent=LatentMoments(
+            torch.cat([moments.mean for moments in latents]),
+            torch.cat([moments.std for moments in latents]),
+        )
+        if latents
+        else None,
+    )
+
+
+def with_latents(batch: Batch, encode: Callable[[torch.Tensor], LatentMoments]) -> Batch:
+    """The batch with its images replaced by their latents."""
+    if batch.image is None:
+        raise ValueError("a batch without images cannot be encoded")
+    return replace(batch, image=None, latent=encode(batch.image))
