@@ -1,0 +1,67 @@
+"""Checkpoints: written whole or not at all, read without running their contents."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.files import atomic_write
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the final name, flushes and renames; a kill leaves no half file there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint of tensors and plain values."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's tensors and plain values on the CPU.
+
+    Args:
+        path: A `.ckpt` file.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"checkpoint {path} is damaged (bad sum of {damaged}); use another")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path} is cut short or no checkpoint; use another") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {path} holds code or unknown objects and was not loaded; "
+            "only tensors and plain values are read"
+        ) from error
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, list[str]] | None:
+    """The newest readable checkpoint of a folder, and a line for each damaged one before it."""
+    complaints = []
+    paths = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+    for path in paths:
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            complaints.append(str(error))
+        else:
+            return path, complaints
+    return None

@@ -1,0 +1,74 @@
+"""Stage two: training the diffusion model on the frozen codec's latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from ldmlab.core.random import SampleNoise, derive_seed
+from ldmlab.core.records import Batch
+from ldmlab.models.latent_diffusion import LatentDiffusion
+from ldmlab.training.ema import EMA, Decay
+from ldmlab.training.lr_schedules import LRSchedule
+from ldmlab.training.steps import OptimizerFactory, StepModule
+
+
+class DiffusionModule(StepModule):
+    """The simple loss on noised latents, with an average of the trained weights.
+
+    Args:
+        model: Codec, network and process; only the network is trained.
+        optimizer: Makes the network's optimiser.
+        lr_schedule: Factor of the learning rate.
+        ema: Decay of the average.
+        seed: Seed of the run.
+        max_steps: Number of steps to train for.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        optimizer: OptimizerFactory,
+        lr_schedule: LRSchedule,
+        ema: Decay,
+        seed: int = 0,
+        max_steps: int = 1000,
+    ) -> None:
+        super().__init__(seed, max_steps)
+        self.model = model
+        self.ema = EMA(model.network, ema)
+        self.optimizer = optimizer
+        self.lr_schedule = lr_schedule
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimiser over U-Net and conditioner."""
+        return self.scheduled(self.optimizer(self.model.network.parameters()), self.lr_schedule)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        loss = self.model.loss(batch, self.noise(batch)).per_sample.mean()
+        self.log("train/loss", loss.detach())
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let the average follow."""
+        self.ema.update(self.model.network)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The averaged network's loss with the same noise at every validation."""
+        noise = SampleNoise(derive_seed("validation", self.seed), batch.index.tolist())
+        with self.averaged():
+            loss = self.model.loss(batch, noise).per_sample.mean()
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the averaged network take the trained one's place in the model."""
+        trained, self.model.network = self.model.network, self.ema.network
+        try:
+            yield
+        finally:
+            self.model.network = trained

@@ -1,0 +1,31 @@
+"""Learning-rate schedules: factors of the base rate as functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+LRSchedule = Callable[[int], float]
+
+
+def constant(total_steps: int, warmup_steps: int = 0) -> LRSchedule:
+    """A linear warm-up, then 1."""
+    return lambda step: min(1.0, (step + 1) / (warmup_steps + 1))
+
+
+def warmup_cosine(total_steps: int, warmup_steps: int = 0, final: float = 0.0) -> LRSchedule:
+    """A linear warm-up, then half a cosine down to `final`.
+
+    Args:
+        total_steps: Step at which `final` is reached.
+        warmup_steps: Length of the warm-up.
+        final: Last factor, in [0, 1].
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return factor
