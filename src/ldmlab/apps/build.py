@@ -1,0 +1,152 @@
+"""From a configuration to the objects of both stages: the one place where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ldmlab.apps.instantiate import build
+from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.autoencoding.codec import Codec
+from ldmlab.autoencoding.losses import ReconstructionLoss
+from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import DataSpec
+from ldmlab.data.memory import BatchDataset, InMemory, in_order
+from ldmlab.diffusion.process import DiffusionProcess
+from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
+from ldmlab.training.autoencoder_module import AutoencoderModule
+from ldmlab.training.diffusion_module import DiffusionModule
+
+VOCABULARY_CAPTIONS = 4096
+RENDER_BATCH = 500
+
+
+def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
+    """Training data, validation data and what a model must know of them."""
+    source = build(cfg.data.train)
+    validation = build(cfg.data.validation)
+    train = InMemory(list(in_order(source, RENDER_BATCH))) if cfg.data.in_memory else source
+    first = train.__getitems__(list(range(min(len(train), VOCABULARY_CAPTIONS))))
+    spec = DataSpec(
+        image_size=source.image_size,
+        image_channels=source.channels,
+        num_classes=len(source.classes) or None,
+        num_mask_labels=len(source.mask_labels) or None,
+        vocabulary=None if first.caption is None else tuple(build_vocabulary(first.caption)),
+    )
+    return train, validation, spec
+
+
+def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
+    """The autoencoder of an experiment."""
+    return build(
+        cfg.autoencoder, bottleneck=build(cfg.bottleneck), image_channels=spec.image_channels
+    )
+
+
+def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:
+    """Stage one, ready to train."""
+    stage = cfg.stages.autoencoder
+    autoencoder = build_autoencoder(cfg, spec)
+    adversary = None
+    if cfg.discriminator is not None:
+        discriminator = build(cfg.discriminator.discriminator, in_channels=spec.image_channels)
+        adversary = build(cfg.discriminator, discriminator=discriminator)
+    return AutoencoderModule(
+        autoencoder,
+        ReconstructionLoss(
+            build(cfg.perceptual.distance),
+            stage.distance,
+            stage.reduction,
+            cfg.perceptual.weight,
+            autoencoder.bottleneck.weight,
+        ),
+        adversary,
+        build_optimizer(cfg, stage, stage.lr),
+        build_optimizer(cfg, stage, stage.discriminator_lr),
+        build_lr_schedule(cfg, stage),
+        stage.clip_norm,
+        cfg.seed,
+        stage.max_steps,
+    )
+
+
+def build_codec(cfg: DictConfig, spec: DataSpec) -> Codec:
+    """The codec of an experiment, its autoencoder untrained."""
+    factory = build(cfg.codec.module)
+    learned: bool = factory.func.learned
+    return factory(build_autoencoder(cfg, spec) if learned else spec.image_channels)
+
+
+def build_process(cfg: DictConfig) -> DiffusionProcess:
+    """The diffusion process of an experiment.
+
+    Raises:
+        UserError: The parameterisation is singular on the schedule.
+    """
+    try:
+        return DiffusionProcess(
+            build(cfg.schedule),
+            build(cfg.parameterization),
+            build(cfg.weighting),
+            build(cfg.times),
+        )
+    except ValueError as error:
+        raise UserError(f"parameterization and schedule do not go together: {error}") from error
+
+
+def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusion:
+    """The latent diffusion model of an experiment, its network untrained.
+
+    Raises:
+        UserError: The images cannot be divided by the codec and the U-Net's levels.
+    """
+    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
+    divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
+    if spec.image_size % divisor:
+        raise UserError(
+            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
+            f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
+        )
+    unet = build(
+        cfg.unet,
+        in_channels=codec.latent_channels + conditioner.map_channels,
+        out_channels=codec.latent_channels,
+        token_dim=conditioner.token_dim,
+        vector_dim=conditioner.vector_dim,
+    )
+    return LatentDiffusion(
+        codec,
+        ConditionalNetwork(unet, conditioner),
+        build_process(cfg),
+        cfg.stages.diffusion.condition_dropout,
+    )
+
+
+def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> DiffusionModule:
+    """Stage two, ready to train."""
+    stage = cfg.stages.diffusion
+    return DiffusionModule(
+        model,
+        build_optimizer(cfg, stage, stage.lr),
+        build_lr_schedule(cfg, stage),
+        build(stage.ema),
+        cfg.seed,
+        stage.max_steps,
+    )
+
+
+def build_optimizer(cfg: DictConfig, stage: DictConfig, lr: float) -> Callable[..., Any]:
+    """A function from parameters to the optimiser of a stage."""
+    numbers = {"lr": lr, "betas": tuple(stage.betas), "weight_decay": stage.weight_decay}
+    return partial(build(cfg.optimizer), **numbers)
+
+
+def build_lr_schedule(cfg: DictConfig, stage: DictConfig) -> Callable[[int], float]:
+    """The factor of the learning rate of a stage."""
+    schedule = build(cfg.lr_schedule)
+    return schedule(total_steps=stage.max_steps, warmup_steps=stage.warmup_steps)

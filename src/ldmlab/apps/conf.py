@@ -1,0 +1,31 @@
+"""Finds conf/, and reads its groups from the folder tree without Hydra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ldmlab
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration: inside an installed package, or beside a checkout's src/.
+
+    Raises:
+        FileNotFoundError: If the installation is broken and neither exists.
+    """
+    package = Path(ldmlab.__file__).resolve().parent
+    places = (package / "conf", package.parents[1] / "conf")
+    for place in places:
+        if (place / "config.yaml").is_file():
+            return place
+    raise FileNotFoundError(f"no config.yaml in {' or '.join(map(str, places))}: reinstall ldmlab")
+
+
+def options() -> dict[str, list[str]]:
+    """Every group of conf/ with the names that can stand behind its equals sign."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        names = sorted(leaf.stem for leaf in folder.glob("*.yaml"))
+        if names and folder.name != "hydra":
+            found[folder.name] = names
+    return found

@@ -1,0 +1,74 @@
+"""`ldmlab evaluate`: judge a trained run and write its metric card."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ldmlab.apps.instantiate import build
+from ldmlab.apps.restore import Restored, restore
+from ldmlab.evaluation.evaluation import Evaluation, Subject
+
+
+def run(cfg: DictConfig) -> None:
+    """Judge the run that `run` names.
+
+    Args:
+        cfg: The run's configuration with this verb's keys on top.
+    """
+    restored = restore(cfg, cfg.run)
+    seconds: dict[str, float] = {}
+    if restored.folder.card.is_file():
+        seconds = dict(restored.folder.read_card().get("wall_seconds", {}))
+    card = write_card(cfg, restored, seconds)
+    for name, metric in card["metrics"].items():
+        print(f"{name} {metric['value']:.4f}")
+    print(restored.folder.card)
+
+
+def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -> dict[str, Any]:
+    """Judge a model and write the card into its run folder.
+
+    Args:
+        cfg: Sampler, guidance, evaluation and seed.
+        restored: The model.
+        seconds: Wall time of the phases so far.
+
+    Returns:
+        The card.
+    """
+    started = time.monotonic()
+    evaluation: Evaluation = build(cfg.evaluation)
+    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
+    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("judging", total=None)
+        metrics = evaluation(
+            subject, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    card = {
+        "metrics": metrics,
+        "protocol": {
+            **evaluation.protocol(),
+            "sampler": _described(sampler),
+            "guidance": _described(guidance),
+            "seed": cfg.seed,
+        },
+        "run": restored.folder.path.name,
+        "step": restored.step,
+        "codec": restored.model.codec.fingerprint(),
+        "wall_seconds": seconds | {"evaluation": time.monotonic() - started},
+    }
+    restored.folder.write_card(card)
+    return card
+
+
+def _described(part: Any) -> dict[str, Any]:
+    values = asdict(part) if is_dataclass(part) and not isinstance(part, type) else vars(part)
+    return {"name": type(part).__name__, **values}

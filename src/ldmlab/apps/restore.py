@@ -1,0 +1,76 @@
+"""A trained model from its run on disk, without its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ldmlab.apps.build import build_codec, build_model
+from ldmlab.apps.runs import RunFolder, find_run
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import DataSpec
+from ldmlab.models.latent_diffusion import LatentDiffusion
+from ldmlab.training.checkpoints import read_checkpoint
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A model and where it came from.
+
+    Attributes:
+        model: The model with its averaged weights, in evaluation mode.
+        spec: What it knows of its data.
+        folder: Its run.
+        step: Step of its checkpoint.
+    """
+
+    model: LatentDiffusion
+    spec: DataSpec
+    folder: RunFolder
+    step: int
+
+
+def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu") -> Restored:
+    """Build the model of a stage-two run with its averaged weights.
+
+    Args:
+        cfg: The run's configuration.
+        run: Its folder, or one of its checkpoints.
+        device: Where to put the model.
+
+    Raises:
+        UserError: The run has no checkpoint of stage two, or of another architecture.
+    """
+    folder = find_run(run)
+    path = Path(run) if Path(run).suffix == ".ckpt" else folder.checkpoints / "last.ckpt"
+    checkpoint = read_checkpoint(path)
+    state = checkpoint["state_dict"]
+    if not any(name.startswith("model.network.") for name in state):
+        raise UserError(
+            f"{path} is an autoencoder's checkpoint; name a run of stage two, "
+            f"such as {folder.path.parent.parent / 'diffusion' / 'latest'}"
+        )
+    facts = dict(checkpoint["facts"]["spec"])
+    if facts["vocabulary"] is not None:
+        facts["vocabulary"] = tuple(facts["vocabulary"])
+    spec = DataSpec(**facts)
+    model = build_model(cfg, spec, build_codec(cfg, spec))
+    averaged = {
+        "model.network." + name.removeprefix("ema.network."): value
+        for name, value in state.items()
+        if name.startswith("ema.network.")
+    }
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in (state | averaged).items()
+        if name.startswith("model.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        difference = " ".join(str(error).split("\n\t")[1].split())
+        raise UserError(f"{path} does not fit its configuration: {difference}") from error
+    return Restored(model.eval().to(device), spec, folder, int(state["steps"]))

@@ -1,0 +1,47 @@
+"""`ldmlab train`: both stages, samples and the metric card."""
+
+from __future__ import annotations
+
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+from rich.table import Table
+
+from ldmlab.apps.evaluate import write_card
+from ldmlab.apps.restore import restore
+from ldmlab.apps.stages import Session, console, train_autoencoder, train_diffusion
+
+
+def run(cfg: DictConfig) -> None:
+    """Train what `stage` asks for, judge it and say where everything is.
+
+    Args:
+        cfg: The composed configuration.
+    """
+    session = Session.open(cfg)
+    if cfg.stage == "autoencoder":
+        folder = train_autoencoder(session)
+        console.print(f"stage one is in {folder.path}")
+        console.print(f"next: ldmlab train stage=diffusion codec.run={folder.path}")
+        return
+    if cfg.stage == "all" and cfg.codec.run is None and session.learns_codec:
+        train_autoencoder(session)
+    folder = train_diffusion(session)
+    if rank_zero_only.rank != 0:
+        return
+    card = write_card(cfg, restore(cfg, folder.path), session.seconds)
+    table = Table("metric", "value", "on real images", title=str(cfg.name))
+    for name, metric in card["metrics"].items():
+        real = metric.get("real")
+        table.add_row(name, _shown(metric["value"]), "" if real is None else _shown(real))
+    console.print(table)
+    seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in card["wall_seconds"].items())
+    console.print(f"time: {seconds}")
+    console.print(f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}")
+    console.print(f'next:    ldmlab sample run={folder.path} caption="{EXAMPLE_CAPTION}"')
+
+
+EXAMPLE_CAPTION = "a yellow house on the right of a meadow with hills under a clear sky at night"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,86 @@
+"""The verbs of the command line: what each does, how it is called, where it lives.
+
+Nothing heavy is imported here, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
+from typing import Any
+
+
+class Source(Enum):
+    """Where a verb's configuration comes from."""
+
+    HYDRA = "composed by Hydra's own main, with its flags"
+    CONF = "composed from conf/"
+    RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        name: What the user types.
+        summary: One line for `ldmlab --help`.
+        examples: Commands, each with what it does.
+        entry: `module:function` that takes the configuration and returns an exit code or None.
+        source: Where its configuration comes from.
+    """
+
+    name: str
+    summary: str
+    examples: tuple[tuple[str, str], ...]
+    entry: str
+    source: Source
+
+    def load(self) -> Any:
+        """Import the function behind the verb."""
+        module, function = self.entry.split(":")
+        return getattr(import_module(module), function)
+
+
+_TABLE = (
+    Verb(
+        "train",
+        "Train both stages, or one, of an experiment.",
+        (
+            ("ldmlab train", "the quickstart: autoencoder, diffusion, samples, metric card"),
+            ("ldmlab train name=mine trainer=gpu", "a run of your own, on a GPU"),
+            ("ldmlab train stage=diffusion codec.run=runs/a/autoencoder/latest", "one stage"),
+            ("ldmlab train stages.diffusion.lr=1e-4 debug=fast", "change a value, an option"),
+            ("ldmlab train -m seed=1,2,3", "several runs, one after the other"),
+            ("ldmlab train --cfg job", "show the configuration, run nothing"),
+            ("ldmlab train config=runs/a/diffusion/latest/config.yaml run_id=again", "repeat"),
+        ),
+        "ldmlab.apps.train:run",
+        Source.HYDRA,
+    ),
+    Verb(
+        "sample",
+        "Draw images from a trained run.",
+        (
+            ("ldmlab sample run=runs/quickstart/diffusion/latest", "images and a grid"),
+            ("ldmlab sample run=R caption=a red house, on the left", "text is taken literally"),
+            ("ldmlab sample run=R sampler=ddim sampler.steps=50", "another sampler"),
+            ("ldmlab sample run=R guidance.scale=4 seed=7 out=images", "stronger guidance"),
+        ),
+        "ldmlab.apps.sample:run",
+        Source.RUN,
+    ),
+    Verb(
+        "evaluate",
+        "Judge a trained run and write its metric card.",
+        (
+            ("ldmlab evaluate run=runs/quickstart/diffusion/latest", "every metric of the run"),
+            ("ldmlab evaluate run=R sampler=ddim sampler.steps=20", "with another sampler"),
+        ),
+        "ldmlab.apps.evaluate:run",
+        Source.RUN,
+    ),
+)
+
+VERBS: dict[str, Verb] = {verb.name: verb for verb in _TABLE}

@@ -1,0 +1,103 @@
+"""The vistas as a data set: images, classes, masks and captions of the same pictures."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch
+from ldmlab.core.tensors import to_unit_range
+from ldmlab.data.vistas.caption import captions
+from ldmlab.data.vistas.materials import MASK_LABELS
+from ldmlab.data.vistas.render import render
+from ldmlab.data.vistas.scene import CLASSES, Scenes, sample_scenes
+
+_SPAN = 10**9
+SPLITS = {
+    name: range(k * _SPAN, (k + 1) * _SPAN)
+    for k, name in enumerate(("train", "validation", "test", "compositions"))
+}
+"""The world's indices that each split may use; "compositions" shows held-out triples only."""
+
+
+class Vistas(Dataset[Batch]):
+    """A finite window on the procedural landscapes, rendered on demand.
+
+    Args:
+        split: A key of `SPLITS`.
+        num_samples: How many images the data set holds.
+        image_size: Side of the pictures in pixels, a multiple of 8.
+        seed: Seed of the world; another seed is another world with the same rules.
+
+    Raises:
+        UserError: The split is unknown, or a number is out of range.
+    """
+
+    channels = 3
+    classes: tuple[str, ...] = CLASSES
+    mask_labels: tuple[str, ...] = MASK_LABELS
+
+    def __init__(
+        self,
+        split: str = "train",
+        num_samples: int = 12_000,
+        image_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        if split not in SPLITS:
+            raise UserError(unknown_split(split, SPLITS))
+        if image_size < 8 or image_size % 8:
+            raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
+        if not 1 <= num_samples <= _SPAN:
+            raise UserError(f"data.num_samples={num_samples} must lie in 1 .. {_SPAN}.")
+        self.split, self.num_samples = split, num_samples
+        self.image_size, self.seed = image_size, seed
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def scenes(self, indices: Sequence[int]) -> Scenes:
+        """What the images at these positions of the data set contain.
+
+        Args:
+            indices: Positions from 0 to `len(self) - 1`.
+
+        Returns:
+            One scene per position.
+
+        Raises:
+            IndexError: A position is outside of the data set.
+        """
+        positions = np.asarray(indices, np.int64)
+        if positions.size and not 0 <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f"positions {indices} leave a data set of {len(self)} images")
+        world = positions + SPLITS[self.split].start
+        return sample_scenes(self.seed, world, held_out=self.split == "compositions")
+
+    def __getitem__(self, index: int) -> Batch:
+        """The image at one position, as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The images at these positions, rendered together."""
+        scenes = self.scenes(indices)
+        images, masks = render(scenes, self.image_size)
+        return Batch(
+            index=torch.as_tensor(indices, dtype=torch.int64),
+            image=to_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()),
+            label=torch.from_numpy(scenes.label.astype(np.int64)),
+            mask=torch.from_numpy(masks).long(),
+            caption=captions(scenes),
+        )
+
+
+def unknown_split(split: str, known: Sequence[str] | dict[str, range]) -> str:
+    """One line that names the key, the nearest split and the splits there are."""
+    near = difflib.get_close_matches(split, list(known), n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"data.split='{split}' is not a split; {hint}choose one of: {', '.join(known)}."

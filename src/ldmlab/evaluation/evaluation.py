@@ -1,0 +1,52 @@
+"""The interface of every evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ldmlab.core.records import DataSpec
+from ldmlab.diffusion.guidance import Guidance
+from ldmlab.diffusion.samplers.sampler import Sampler
+from ldmlab.models.latent_diffusion import LatentDiffusion
+
+Metric = dict[str, Any]
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: a model and the way it is sampled.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        spec: What it knows of its data.
+        sampler: The steps from noise to data.
+        guidance: How the condition is strengthened.
+        seed: Seed of the noise.
+    """
+
+    model: LatentDiffusion
+    spec: DataSpec
+    sampler: Sampler
+    guidance: Guidance
+    seed: int
+
+
+class Evaluation(ABC):
+    """Judges a model's samples."""
+
+    @abstractmethod
+    def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:
+        """Metrics by name, each a table with a `value` and what the value rests on.
+
+        Args:
+            subject: What is judged.
+            on_progress: Called with the samples drawn so far and in all.
+        """
+
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """What must be alike for two cards to be compared: data, judges by hash, preprocessing."""

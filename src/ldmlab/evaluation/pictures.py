@@ -1,0 +1,62 @@
+"""Grids of images with a line of text below each."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ldmlab.core.files import atomic_write
+from ldmlab.core.tensors import to_bytes
+
+
+def to_pil(image: Float[Tensor, "c h w"]) -> Image.Image:
+    """A picture of one image in [-1, 1] with one or three channels."""
+    pixels = to_bytes(image).cpu().movedim(0, -1).numpy()
+    return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
+
+
+def picture_grid(
+    images: Float[Tensor, "b c h w"],
+    captions: Sequence[str] | None = None,
+    columns: int = 4,
+    tile: int = 160,
+) -> Image.Image:
+    """Images side by side, enlarged to whole multiples, each above its caption.
+
+    Args:
+        images: Pixels in [-1, 1].
+        captions: One text per image.
+        columns: Images a row.
+        tile: Least width of an image on the grid, in pixels.
+    """
+    height, width = images.shape[-2:]
+    zoom = max(1, -(-tile // width))
+    w, h = width * zoom, height * zoom
+    font = ImageFont.load_default(size=11)
+    wrapped = [textwrap.wrap(text, max(12, w // 6)) for text in captions or [""] * len(images)]
+    lines = max((len(text) for text in wrapped), default=0)
+    cell_w, cell_h, gap = w + 8, h + 13 * lines + 8, 8
+    rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (columns * cell_w + gap, rows * cell_h + gap), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (image, text) in enumerate(zip(images, wrapped, strict=True)):
+        x, y = gap + i % columns * cell_w, gap + i // columns * cell_h
+        canvas.paste(to_pil(image).resize((w, h), Image.Resampling.NEAREST), (x, y))
+        for k, line in enumerate(text):
+            draw.text((x, y + h + 2 + 13 * k), line, fill="black", font=font)
+    return canvas
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    with atomic_write(path) as file:
+        file.write(data.getvalue())
