@@ -50,6 +50,7 @@ NATURAL = Check("a whole number from 0 up", lambda x: _is_int(x) and x >= 0)
 SEED = Check("a whole number from 0 to 2**32 - 1", lambda x: _is_int(x) and 0 <= x < 2**32)
 POSITIVE = Check("a finite number above 0", lambda x: _is_number(x) and x > 0)
 NON_NEGATIVE = Check("a finite number from 0 up", lambda x: _is_number(x) and x >= 0)
+PROBABILITY = Check("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 FINITE = Check("a finite number", _is_number)
 BOOL = Check("true or false", lambda x: isinstance(x, bool))
 NAME = Check("a name", lambda x: isinstance(x, str | int) and str(x) != "")
@@ -69,6 +70,8 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
     ("stages.*.lr", POSITIVE),
+    ("stages.*.*_lr", POSITIVE),
+    ("stages.*.*_dropout", PROBABILITY),
     ("stages.*.betas", BETAS),
     ("stages.*.weight_decay", NON_NEGATIVE),
     ("stages.*.warmup_steps", NATURAL),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -71,9 +70,10 @@ class VistasPerceptual(nn.Module):
         self.requires_grad_(False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> VistasPerceptual:
         """Stay in evaluation mode: the distance must not drift with what it is asked."""
-        return super().train(False)
+        super().train(False)
+        return self
 
     def forward(
         self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]

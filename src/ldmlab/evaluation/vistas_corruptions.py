@@ -110,7 +110,7 @@ def blob_objects(scenes: Scenes, rng: Generator) -> Images:
     inside = (masks >= _FIRST_OBJECT).float()
     weight = inside / inside.sum((1, 2), keepdim=True).clamp_min(1)
     steps = torch.arange(images.shape[-1], dtype=torch.float32)
-    reach = 0.0
+    reach = torch.zeros_like(inside)
     for position in (steps[None, None, :], steps[None, :, None]):
         centre = (weight * position).sum((1, 2), keepdim=True)
         spread = (weight * (position - centre).square()).sum((1, 2), keepdim=True).sqrt()

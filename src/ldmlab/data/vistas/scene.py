@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -59,14 +58,14 @@ class Scenes:
     jitter: Float[ndarray, "n jitters"]
 
     @classmethod
-    def from_table(cls, slots: Int[ndarray, "n 7"], jitter: Float[ndarray, "n jitters"]) -> Self:
+    def from_table(cls, slots: Int[ndarray, "n 7"], jitter: Float[ndarray, "n jitters"]) -> Scenes:
         """Scenes whose slots are the columns of a table, in the order of `SLOTS`."""
         return cls(**dict(zip(SLOTS, slots.T, strict=True)), jitter=jitter)
 
     def __len__(self) -> int:
         return len(self.time)
 
-    def __getitem__(self, rows: slice | list[int] | Int[ndarray, " m"]) -> Self:
+    def __getitem__(self, rows: slice | list[int] | Int[ndarray, " m"]) -> Scenes:
         """The scenes at `rows`."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 

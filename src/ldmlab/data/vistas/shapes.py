@@ -14,9 +14,9 @@ from numpy import ndarray
 
 from ldmlab.data.vistas.materials import Material
 
-Along = Float[ndarray, "n s"]
+Along = Float[ndarray, "#n s"]
 """One value per image and per row (or column) of the supersampled grid."""
-Each = Float[ndarray, "n 1"]
+Each = Float[ndarray, "#n 1"]
 """One value per image."""
 
 NOWHERE = np.float32(9.0)

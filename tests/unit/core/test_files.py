@@ -1,0 +1,47 @@
+"""Atomic files: whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ldmlab.core.files import atomic_write, sweep_partial, write_json, write_text
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    with atomic_write(target) as file:
+        file.write(b"12")
+        assert not target.exists()
+    assert target.read_bytes() == b"12"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def fail() -> None:
+        with atomic_write(target) as file:
+            file.write(b"new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_says_no_to_what_it_cannot_say(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n  "x": 1.5\n}\n'
+
+
+def test_orphans_are_swept(tmp_path: Path) -> None:
+    (tmp_path / ".a.ckpt.12-ab.part").touch()
+    (tmp_path / "a.ckpt").touch()
+    assert [path.name for path in sweep_partial(tmp_path)] == [".a.ckpt.12-ab.part"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]

@@ -1,0 +1,51 @@
+"""The digits: real images, fixed splits, the same records as the world."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.digits import SPLITS, Digits
+
+
+def test_splits_partition_the_images() -> None:
+    sets = {split: Digits(split) for split in SPLITS}
+    assert [len(data) for data in sets.values()] == [1397, 200, 200]
+    rows = [tuple(image.flatten().tolist()) for data in sets.values() for image in data._images]
+    assert len(rows) == 1797 and len(set(rows)) == 1797
+    assert torch.equal(Digits("test")[3].image, sets["test"][3].image)  # type: ignore[arg-type]
+
+
+def test_a_batch() -> None:
+    batch = Digits("train").__getitems__([0, 7, 30])
+    assert batch.image is not None and batch.label is not None and batch.mask is None
+    assert batch.image.shape == (3, 1, 8, 8)
+    assert batch.image.min() == -1 and batch.image.max() == 1
+    names = [Digits.classes[label] for label in batch.label]
+    assert batch.caption == tuple(f"the digit {name}" for name in names)
+    assert batch.index.tolist() == [0, 7, 30]
+
+
+def test_larger_images_repeat_pixels() -> None:
+    small, large = Digits("test")[1].image, Digits("test", image_size=16)[1].image
+    assert small is not None and large is not None
+    assert torch.equal(torch.nn.functional.avg_pool2d(large, 2), small)
+
+
+def test_all_digits_are_in_every_split() -> None:
+    for split in SPLITS:
+        assert set(Digits(split)._labels.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "valid"}, "data.split='valid'.*did you mean 'validation'"),
+        ({"image_size": 12}, "data.image_size=12"),
+        ({"num_samples": 5_000}, "data.num_samples=5000.*1397"),
+    ],
+)
+def test_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Digits(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""The vistas as a data set: records, splits and the user's mistakes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.vistas.caption import captions
+from ldmlab.data.vistas.dataset import SPLITS, Vistas
+
+
+def test_a_batch_holds_what_its_scenes_say() -> None:
+    data = Vistas("train", 100, image_size=32)
+    batch = data.__getitems__([5, 2, 99])
+    assert batch.image is not None and batch.mask is not None and batch.label is not None
+    assert batch.image.shape == (3, 3, 32, 32) and batch.image.dtype == torch.float32
+    assert -1 <= batch.image.min() < batch.image.max() <= 1
+    assert batch.mask.shape == (3, 32, 32) and batch.mask.max() < len(data.mask_labels) == 12
+    assert batch.index.tolist() == [5, 2, 99]
+    scenes = data.scenes([5, 2, 99])
+    assert batch.caption == captions(scenes)
+    assert batch.label.tolist() == scenes.label.tolist()
+    named = [data.classes[label] for label in batch.label]
+    assert all(
+        (name.split()[0] in caption) or name.startswith("nothing")
+        for name, caption in zip(named, batch.caption, strict=True)
+    )
+
+
+def test_items_do_not_depend_on_the_batch_or_the_worker() -> None:
+    data = Vistas("test", 8)
+    alone = torch.cat([data[i].image for i in range(8)])  # type: ignore[misc]
+    together = data.__getitems__(list(range(8))).image
+    loader = DataLoader(data, batch_size=4, num_workers=1, collate_fn=lambda batch: batch)
+    loaded = torch.cat([batch.image for batch in loader])
+    assert torch.equal(alone, together)
+    assert torch.equal(alone, loaded)
+
+
+def test_splits_share_no_index_and_compositions_are_their_own() -> None:
+    spans = sorted((span.start, span.stop) for span in SPLITS.values())
+    assert all(stop <= start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False))
+    for split in SPLITS:
+        held_out = Vistas(split, 2_000).scenes(range(2_000)).held_out
+        assert held_out.all() if split == "compositions" else not held_out.any()
+
+
+def test_another_seed_is_another_world() -> None:
+    one, two = (Vistas("train", 50, seed=seed).__getitems__(range(50)) for seed in (0, 1))
+    assert one.caption != two.caption
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "tran"}, "data.split='tran'.*did you mean 'train'"),
+        ({"image_size": 30}, "data.image_size=30"),
+        ({"image_size": 0}, "data.image_size=0"),
+        ({"num_samples": 0}, "data.num_samples=0"),
+        ({"num_samples": 10**9 + 1}, "data.num_samples"),
+    ],
+)
+def test_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Vistas(**settings)  # type: ignore[arg-type]
+
+
+def test_positions_outside_are_refused() -> None:
+    with pytest.raises(IndexError):
+        Vistas("train", 10)[10]
+    with pytest.raises(IndexError):
+        Vistas("train", 10)[-1]
