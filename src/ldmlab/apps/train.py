@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.table import Table
 
 from ldmlab.apps.evaluate import write_card
+from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import restore
-from ldmlab.apps.stages import Session, console, train_autoencoder, train_diffusion
+from ldmlab.apps.session import Session, console
+from ldmlab.apps.stages import train_autoencoder, train_diffusion
+from ldmlab.training.fit import is_main_process
 
 
 def run(cfg: DictConfig) -> None:
@@ -23,10 +25,11 @@ def run(cfg: DictConfig) -> None:
         console.print(f"stage one is in {folder.path}")
         console.print(f"next: ldmlab train stage=diffusion codec.run={folder.path}")
         return
-    if cfg.stage == "all" and cfg.codec.run is None and session.learns_codec:
+    learned = build(cfg.codec.module).func.learned
+    if cfg.stage == "all" and cfg.codec.run is None and learned:
         train_autoencoder(session)
     folder = train_diffusion(session)
-    if rank_zero_only.rank != 0:
+    if not is_main_process():
         return
     card = write_card(cfg, restore(cfg, folder.path), session.seconds)
     table = Table("metric", "value", "on real images", title=str(cfg.name))

@@ -62,7 +62,7 @@ class Adversary(nn.Module):
         image: Float[Tensor, "b c h w"],
         reconstruction: Float[Tensor, "b c h w"],
         likelihood: Float[Tensor, ""],
-        last_layer: nn.Parameter,
+        last_layer: Tensor,
         average: Callable[[Tensor], Tensor] = lambda x: x,
     ) -> AdversaryTerms:
         """Both terms for a batch.

@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
         self.factor = self.encoder.factor
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The decoder's last weights, where the adversarial weight is measured."""
         return self.decoder.conv_out.weight
 

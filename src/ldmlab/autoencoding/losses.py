@@ -96,9 +96,7 @@ class ReconstructionLoss(nn.Module):
         )
 
 
-def hinge_loss(
-    real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]
-) -> Float[Tensor, ""]:
+def hinge_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """½ E[relu(1 - D(x)) + relu(1 + D(y))], the discriminator's loss (Lim & Ye 2017)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
@@ -106,7 +104,7 @@ def hinge_loss(
 def adaptive_weight(
     likelihood: Float[Tensor, ""],
     adversarial: Float[Tensor, ""],
-    last_layer: nn.Parameter,
+    last_layer: Tensor,
     average: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Float[Tensor, ""]:
     """‖grad likelihood‖ / ‖grad adversarial‖ at the decoder's last layer (Esser et al. 2021, eq. 7).

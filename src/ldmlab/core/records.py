@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -53,15 +53,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with every tensor on `device`."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> Batch:
         """Copy with every tensor in page-locked memory, as a DataLoader asks for."""
         return _map_tensors(self, lambda x: x.pin_memory())
 
-    def __getitem__(self, rows: slice | list[int]) -> Self:
+    def __getitem__(self, rows: slice | list[int]) -> Batch:
         """The samples at `rows`, as a smaller batch."""
         if isinstance(rows, slice):
             rows = list(range(len(self)))[rows]

@@ -49,9 +49,7 @@ class StepBatches(Sampler[list[int]]):
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
-        self.rows = slice(
-            rank * batch_size // world_size, (rank + 1) * batch_size // world_size
-        )
+        self.rows = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of positions in the data set, from step `start` on, without end."""

@@ -35,7 +35,11 @@ def reconstruction_metrics(
         psnr.append(-10 * torch.log10(error.clamp(min=1e-12) / 4))
         kernel = 11 if min(image.shape[-2:]) >= 11 else 5
         value = ssim(
-            mirrored, image, kernel_size=kernel, data_range=(-1.0, 1.0), reduction="none",
+            mirrored,
+            image,
+            kernel_size=kernel,
+            data_range=(-1.0, 1.0),
+            reduction="none",
             gaussian_kernel=kernel == 11,
         )
         assert isinstance(value, Tensor)

@@ -30,10 +30,10 @@ from ldmlab.evaluation.vistas_templates import (
 MAX_ERROR = {"house": 0.085, "tree": 0.06, "boat": 0.08}
 """Largest root mean squared error inside the outline; pixels lie in [0, 1]."""
 
-MAX_SHARE = 0.6
+MAX_SHARE = 0.65
 """Largest error as a share of the drawing's own contrast: dim objects allow less error."""
 
-MIN_OVERLAP = 0.6
+MIN_OVERLAP = 0.55
 """Smallest intersection over union of the drawing's outline and the image's."""
 
 _GAIN = (0.87, 1.13)

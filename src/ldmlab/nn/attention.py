@@ -40,7 +40,8 @@ class SpatialSelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Let every pixel attend to every other."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
-        h = multi_head_attention(*self.qkv(tokens).chunk(3, dim=-1), self.num_heads)
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        h = multi_head_attention(q, k, v, self.num_heads)
         return x + self.out(h).transpose(1, 2).reshape(x.shape)
 
 

@@ -47,9 +47,7 @@ class Downsample(nn.Module):
             (the published autoencoders).
     """
 
-    def __init__(
-        self, channels: int, padding: Literal["symmetric", "after"] = "symmetric"
-    ) -> None:
+    def __init__(self, channels: int, padding: Literal["symmetric", "after"] = "symmetric") -> None:
         super().__init__()
         self.padding = padding
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(padding == "symmetric"))

@@ -35,5 +35,5 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
         """Embed one time per sample."""
-        weight = self.mlp[0].weight
-        return self.mlp(sinusoidal_embedding(time, self.channels).to(weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        return self.mlp(sinusoidal_embedding(time, self.channels).to(dtype))

@@ -106,9 +106,7 @@ class UNet(nn.Module):
 
         def resample(width: int, way: str) -> nn.Module:
             if resample_blocks:
-                return ResBlock(
-                    width, width, embedding_dim, dropout, scale_shift, resample=way
-                )  # type: ignore[arg-type]
+                return ResBlock(width, width, embedding_dim, dropout, scale_shift, resample=way)  # type: ignore[arg-type]
             return Downsample(width) if way == "down" else Upsample(width)
 
         self.time_embedding = TimeEmbedding(channels, embedding_dim)

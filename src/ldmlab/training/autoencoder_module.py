@@ -113,6 +113,8 @@ class AutoencoderModule(StepModule):
     @torch.no_grad()
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Reconstruction of unseen images."""
-        reconstruction = self.autoencoder.decode(self.autoencoder.encode(batch.image).moments().mean)
+        reconstruction = self.autoencoder.decode(
+            self.autoencoder.encode(batch.image).moments().mean
+        )
         error = (reconstruction.clamp(-1, 1) - batch.image).square().flatten(1).mean(1)
         self.log("val/psnr", (-10 * torch.log10(error / 4)).mean(), batch_size=len(batch))

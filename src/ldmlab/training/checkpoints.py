@@ -53,6 +53,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
+def steps_of(path: str | Path) -> int:
+    """Number of steps behind a checkpoint."""
+    return int(read_checkpoint(path)["state_dict"]["steps"])
+
+
 def newest_checkpoint(folder: Path) -> tuple[Path, list[str]] | None:
     """The newest readable checkpoint of a folder, and a line for each damaged one before it."""
     complaints = []

@@ -6,61 +6,77 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from ldmlab.training.checkpoints import AtomicCheckpointIO
+from ldmlab.training.checkpoints import AtomicCheckpointIO, steps_of
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepCounter, StepModule
 
 
-def fit(
-    module: StepModule,
-    data: BatchDataModule,
-    options: Mapping[str, Any],
-    callbacks: Sequence[L.Callback],
-    loggers: Sequence[Logger],
-    resume: Path | None = None,
-) -> float:
-    """Train a module until its last step.
+def is_main_process() -> bool:
+    """Whether this process writes files and talks to the user: rank 0 of all."""
+    return bool(rank_zero_only.rank == 0)
 
-    Args:
+
+@dataclass(frozen=True)
+class Trial:
+    """One stage of training: what, on what, and with whom.
+
+    Attributes:
         module: What is trained; its own counter says where it stands.
         data: Its batches.
         options: Arguments of `lightning.Trainer`.
         callbacks: What happens beside training.
         loggers: Where numbers go.
-        resume: Checkpoint to continue from; None starts anew.
-
-    Returns:
-        Seconds spent training.
     """
-    # Lightning announces its devices at each start and advises workers for data that needs none.
+
+    module: StepModule
+    data: BatchDataModule
+    options: Mapping[str, Any]
+    callbacks: Sequence[L.Callback]
+    loggers: Sequence[Logger]
+
+    def fit(self, resume: Path | None = None) -> float:
+        """Train until the module's last step.
+
+        Args:
+            resume: Checkpoint to continue from; None starts anew.
+
+        Returns:
+            Seconds spent.
+        """
+        _quiet()
+        trainer = L.Trainer(
+            **self.options,
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=[StepCounter(), *self.callbacks],
+            logger=list(self.loggers),
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+        if resume is not None:
+            for logger in self.loggers:
+                if isinstance(logger, MetricsFile):
+                    logger.forget_after(steps_of(resume))
+        started = time.monotonic()
+        trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
+        return time.monotonic() - started
+
+
+def _quiet() -> None:
+    """Lightning announces its devices at each start and advises workers that are not needed."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*`litlogger`.*|.*litmodels.*|.*`lightning` tip.*")
-    trainer = L.Trainer(
-        **options,
-        max_epochs=-1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        callbacks=[StepCounter(), *callbacks],
-        logger=list(loggers),
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    if resume is not None:
-        done = int(torch.load(resume, weights_only=True, map_location="cpu")["state_dict"]["steps"])
-        for logger in loggers:
-            if isinstance(logger, MetricsFile):
-                logger.forget_after(done)
-    started = time.monotonic()
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    return time.monotonic() - started
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")

@@ -56,7 +56,9 @@ class MetricsFile(Logger):
         self._rows = {k: row for k, row in self._rows.items() if k <= step}
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """The run's config.yaml holds them already."""
 
     @rank_zero_only

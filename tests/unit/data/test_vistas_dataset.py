@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -41,7 +43,7 @@ def test_items_do_not_depend_on_the_batch_or_the_worker() -> None:
 
 def test_splits_share_no_index_and_compositions_are_their_own() -> None:
     spans = sorted((span.start, span.stop) for span in SPLITS.values())
-    assert all(stop <= start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
     for split in SPLITS:
         held_out = Vistas(split, 2_000).scenes(range(2_000)).held_out
         assert held_out.all() if split == "compositions" else not held_out.any()

@@ -15,7 +15,7 @@ IMAGES, MASKS = render(SCENES, 32)
 
 
 def area(label: str) -> np.ndarray:
-    return (MASKS == MASK_LABELS.index(label)).sum((1, 2))
+    return (MASK_LABELS.index(label) == MASKS).sum((1, 2))
 
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
@@ -40,7 +40,7 @@ def test_masks_show_the_object_exactly_where_it_was_asked(kind: str) -> None:
     asked = SCENES.object == SLOTS["object"].index(kind)
     assert (area(kind)[~asked] == 0).all()
     assert area(kind)[asked].min() >= 50
-    columns = (MASKS == MASK_LABELS.index(kind)).sum(1)[asked]
+    columns = (MASK_LABELS.index(kind) == MASKS).sum(1)[asked]
     centre = (columns * np.arange(32)).sum(1) / columns.sum(1)
     assert ((centre > 16) == (SCENES.side[asked] == 1)).all()
 

@@ -117,7 +117,7 @@ def test_parse_leaves_open_what_is_not_said() -> None:
 
 
 def test_parse_refuses_other_worlds() -> None:
-    with pytest.raises(UserError, match="'hause'.*did you mean 'house'"):
+    with pytest.raises(UserError, match=r"'hause'.*did you mean 'house'"):
         parse("a red hause")
     with pytest.raises(UserError, match="'zeppelin'"):
         parse("a zeppelin")

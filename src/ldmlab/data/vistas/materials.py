@@ -103,6 +103,9 @@ def light_of(time: ndarray) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"
 def palettes(scenes: Scenes) -> tuple[Float[ndarray, "n m 3"], Float[ndarray, "n m 3"]]:
     """Colours of every material at the top and at the bottom of each picture.
 
+    Args:
+        scenes: Whose time, ground, object colour and nuisance tints are used.
+
     Returns:
         Two tables in [0, 255] before clipping; a row's colour lies linearly between them.
     """

@@ -1,0 +1,165 @@
+"""An experiment while it is being trained: its data, its run folders, its clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ldmlab.apps.build import build_data
+from ldmlab.apps.identity import run_id
+from ldmlab.apps.runs import RunFolder
+from ldmlab.core.files import write_json
+from ldmlab.core.records import DataSpec
+from ldmlab.data.memory import BatchDataset
+from ldmlab.training.callbacks.checkpointing import Checkpointing
+from ldmlab.training.callbacks.pictures import Pictures
+from ldmlab.training.callbacks.progress import ProgressDisplay
+from ldmlab.training.checkpoints import newest_checkpoint, read_checkpoint, steps_of
+from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.fit import Trial, is_main_process
+from ldmlab.training.loggers import build_loggers
+from ldmlab.training.steps import StepModule
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Session:
+    """An experiment with its data, built once for both stages.
+
+    Attributes:
+        cfg: The configuration.
+        train: Training data.
+        validation: Validation data.
+        spec: What the models must know of the data.
+        seconds: Wall time of each phase so far.
+    """
+
+    cfg: DictConfig
+    train: BatchDataset
+    validation: BatchDataset
+    spec: DataSpec
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, cfg: DictConfig) -> Session:
+        """Build the data of an experiment."""
+        started = time.monotonic()
+        session = cls(cfg, *build_data(cfg))
+        session.seconds["data"] = time.monotonic() - started
+        return session
+
+    def id(self, keys: Sequence[str], **more: Any) -> str:
+        """The user's name for a run, or a hash of the configuration under `keys`."""
+        return str(self.cfg.run_id or run_id(_select(self.cfg, keys) | more))
+
+    def run_folder(self, stage: str, id: str) -> RunFolder:
+        """The folder of a stage's run, made or found again."""
+        folder = RunFolder.create(self.cfg.paths.runs, self.cfg.name, stage, id)
+        if is_main_process():
+            folder.write_config(self.cfg)
+            folder.write_environment()
+            folder.link_latest()
+        return folder
+
+    def fit(
+        self,
+        stage: str,
+        module: StepModule,
+        train: BatchDataset,
+        folder: RunFolder,
+        pictures: Pictures,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Train a stage to its end, unless its run has already come there.
+
+        Args:
+            stage: `autoencoder` or `diffusion`.
+            module: What is trained.
+            train: Its training data: images or latents.
+            folder: Its run.
+            pictures: Draws what it can do so far.
+            facts: Plain values to store in its checkpoints.
+        """
+        cfg, options = self.cfg, self.cfg.stages[stage]
+        resume = self._resume_from(folder)
+        spent = _read_seconds(folder) if resume is not None else 0.0
+        if resume is not None:
+            done = steps_of(resume)
+            if done >= options.max_steps:
+                console.print(f"{stage}: finished at step {done}, reusing {folder.path}")
+                self.seconds[stage] = spent
+                return
+            console.print(f"{stage}: continuing {folder.path} from step {done}")
+        trial = Trial(
+            module,
+            BatchDataModule(
+                train, self.validation, options.batch_size, cfg.seed, cfg.data.num_workers
+            ),
+            self._trainer_options(stage, module, folder),
+            [
+                pictures,
+                Checkpointing(
+                    folder.checkpoints,
+                    cfg.callbacks.checkpoint_every,
+                    cfg.callbacks.keep_every,
+                    dict(facts) | {"spec": asdict(self.spec)},
+                ),
+                ProgressDisplay(stage),
+            ],
+            build_loggers(folder.path, stage, _plain(cfg.logger.wandb), _plain(cfg)),
+        )
+        self.seconds[stage] = spent + trial.fit(resume)
+        if is_main_process():
+            write_json(_timing(folder), {"training": self.seconds[stage]})
+
+    def _trainer_options(self, stage: str, module: StepModule, folder: RunFolder) -> dict[str, Any]:
+        options = self.cfg.stages[stage]
+        # Lightning refuses to clip for a module that takes its optimiser's steps itself.
+        clip = options.clip_norm if module.automatic_optimization else None
+        return _plain(self.cfg.trainer) | {
+            "precision": options.precision,
+            "val_check_interval": options.val_every,
+            "gradient_clip_val": clip,
+            "default_root_dir": str(folder.path),
+        }
+
+    def _resume_from(self, folder: RunFolder) -> Path | None:
+        """The checkpoint to continue from, as `resume` asks for."""
+        if self.cfg.resume == "never":
+            return None
+        if self.cfg.resume != "auto":
+            read_checkpoint(self.cfg.resume)
+            return Path(self.cfg.resume)
+        found = newest_checkpoint(folder.checkpoints)
+        if found is None:
+            return None
+        path, complaints = found
+        for complaint in complaints:
+            console.print(f"[yellow]warning:[/] {complaint}; continuing from {path.name}")
+        return path
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _select(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    tree = OmegaConf.create(_plain(cfg))
+    return {key: _plain(OmegaConf.select(tree, key)) for key in keys}
+
+
+def _timing(folder: RunFolder) -> Path:
+    return folder.path / "seconds.json"
+
+
+def _read_seconds(folder: RunFolder) -> float:
+    path = _timing(folder)
+    return float(json.loads(path.read_text())["training"]) if path.is_file() else 0.0

@@ -1,0 +1,46 @@
+"""The loggers of a run: metrics.csv always, Weights & Biases where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from ldmlab.training.metrics_file import MetricsFile
+
+
+def build_loggers(
+    folder: Path,
+    stage: str,
+    wandb: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+) -> list[Logger]:
+    """The loggers of a stage's run.
+
+    Args:
+        folder: The run folder; its name identifies the run.
+        stage: Name of the stage.
+        wandb: Arguments of `WandbLogger` and `mode`; None for none.
+        config: What to show as the run's configuration.
+    """
+    loggers: list[Logger] = [MetricsFile(folder / "metrics.csv")]
+    if wandb is not None:
+        from lightning.pytorch.loggers import WandbLogger  # slow, and not for everyone
+
+        options = dict(wandb)
+        loggers.append(
+            WandbLogger(
+                # One run of wandb for one run of ours, however often it is continued.
+                id=f"{stage}-{folder.name}",
+                name=f"{stage}-{folder.name}",
+                job_type=stage,
+                resume="allow",
+                offline=options.pop("mode") == "offline",
+                save_dir=str(folder),
+                config=dict(config),
+                **options,
+            )
+        )
+    return loggers
