@@ -68,7 +68,7 @@ class VistasEvaluation(Evaluation):
         scenes = test.scenes(range(len(test)))
         assert real.image is not None
         codec = subject.model.codec
-        images = [batch for batch in real.image.split(self.batch_size)]
+        images = list(real.image.split(self.batch_size))
         mirrored = torch.cat([codec.decode(codec.encode(i).mean) for i in images]).clamp(-1, 1)
 
         held_out = Vistas("compositions", max(1, self.num_samples // 2), size, self.seed)

@@ -12,7 +12,8 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.core.records import Batch
 from ldmlab.training.lr_schedules import LRSchedule
-from ldmlab.training.steps import OptimizerFactory, StepModule
+from ldmlab.training.optimizers import OptimizerFactory
+from ldmlab.training.steps import StepModule
 
 
 class AutoencoderModule(StepModule):
@@ -60,7 +61,7 @@ class AutoencoderModule(StepModule):
         pairs = [(self.optimizer, self.autoencoder)]
         if self.adversary is not None:
             pairs.append((self.discriminator_optimizer, self.adversary))
-        return [self.scheduled(make(n.parameters()), self.lr_schedule) for make, n in pairs]
+        return [self.scheduled(make(n), self.lr_schedule) for make, n in pairs]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of both networks; returns the loss to show."""

@@ -13,7 +13,8 @@ from ldmlab.core.records import Batch
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.training.ema import EMA, Decay
 from ldmlab.training.lr_schedules import LRSchedule
-from ldmlab.training.steps import OptimizerFactory, StepModule
+from ldmlab.training.optimizers import OptimizerFactory
+from ldmlab.training.steps import StepModule
 
 
 class DiffusionModule(StepModule):
@@ -45,7 +46,7 @@ class DiffusionModule(StepModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over U-Net and conditioner."""
-        return self.scheduled(self.optimizer(self.model.network.parameters()), self.lr_schedule)
+        return self.scheduled(self.optimizer(self.model.network), self.lr_schedule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""

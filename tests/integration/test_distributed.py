@@ -1,0 +1,46 @@
+"""Two gloo processes against one with the same global batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.integration.test_training import TINY, weights
+
+GROUP_NORM = "discriminator.discriminator.norm=group"
+
+
+def _train(folder: Path, *overrides: str) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "train.py", f"paths.runs={folder}", *TINY, GROUP_NORM, *overrides],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same experiment in one process and in two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    _train(one, "optimizer=adamw")
+    _train(two, "optimizer=adamw", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+    return one, two
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_two_processes_train_what_one_does(runs: tuple[Path, Path], stage: str) -> None:
+    one, two = (weights(folder, stage) for folder in runs)
+    assert one.keys() == two.keys()
+    assert int(one["steps"]) == int(two["steps"]) == 4
+    for name, value in one.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5, msg=name)

@@ -1,0 +1,201 @@
+"""Both stages through the real command line, at a size that a test can afford."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ldmlab.apps import cli
+from ldmlab.apps.compose import compose
+from ldmlab.apps.restore import restore
+from ldmlab.training.checkpoints import read_checkpoint
+
+TINY = (
+    "data.train.num_samples=64",
+    "data.validation.num_samples=16",
+    "autoencoder.channels=16",
+    "unet.channels=16",
+    "unet.head_channels=16",
+    "conditioner.dim=24",
+    "perceptual=none",
+    "discriminator.start=2",
+    "discriminator.discriminator.channels=8",
+    "stages.autoencoder.max_steps=4",
+    "stages.autoencoder.batch_size=8",
+    "stages.autoencoder.val_every=4",
+    "stages.diffusion.max_steps=4",
+    "stages.diffusion.batch_size=8",
+    "stages.diffusion.val_every=4",
+    "callbacks.num_samples=4",
+    "sampler.steps=2",
+    "evaluation.num_samples=8",
+)
+
+
+def train(folder: Path, *overrides: str) -> None:
+    """`ldmlab train` with everything tiny."""
+    cli.main(["train", f"paths.runs={folder}", *TINY, *overrides])
+
+
+def weights(folder: Path, stage: str, experiment: str = "quickstart") -> dict[str, Tensor]:
+    """The newest checkpoint's tensors."""
+    path = folder / experiment / stage / "latest" / "checkpoints" / "last.ckpt"
+    return read_checkpoint(path)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of both stages."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder)
+    return folder
+
+
+def test_a_run_leaves_everything_it_promises(trained: Path) -> None:
+    for stage in ("autoencoder", "diffusion"):
+        run = trained / "quickstart" / stage / "latest"
+        assert run.is_symlink()
+        for name in ("config.yaml", "environment.json", "metrics.csv", "checkpoints/last.ckpt"):
+            assert (run / name).is_file(), name
+        assert list((run / "samples").glob("*-000004.png"))
+    card = json.loads((trained / "quickstart/diffusion/latest/card.json").read_text())
+    promised = {
+        "psnr", "ssim", "class_accuracy", "caption_accuracy", "composition_accuracy",
+        "object_accuracy", "frechet_world",
+    }  # fmt: skip
+    assert promised <= set(card["metrics"])
+    assert {"real", "reconstruction"} <= set(card["metrics"]["frechet_world"])
+    assert card["metrics"]["caption_accuracy"]["real"] > 0.9
+    assert {"sampler", "guidance", "seed", "judge"} <= set(card["protocol"])
+    assert {"autoencoder", "codec", "diffusion", "evaluation"} <= set(card["wall_seconds"])
+
+
+def test_losses_are_logged_once_a_step(trained: Path) -> None:
+    with (trained / "quickstart/diffusion/latest/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert "train/loss" in rows[0]
+    assert len({row["step"] for row in rows}) == len(rows)
+
+
+def test_the_codec_is_frozen_to_the_byte(trained: Path) -> None:
+    stage_one = weights(trained, "autoencoder")
+    stage_two = weights(trained, "diffusion")
+    for name, value in stage_one.items():
+        if name.startswith("autoencoder."):
+            assert torch.equal(stage_two[f"model.codec.{name}"], value), name
+
+
+def test_a_finished_run_is_reused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = trained / "quickstart/diffusion/latest/checkpoints/last.ckpt"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    train(trained)
+    assert "reusing" in capsys.readouterr().err
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+
+
+def test_two_runs_are_equal_bit_for_bit(trained: Path, tmp_path: Path) -> None:
+    train(tmp_path)
+    for stage in ("autoencoder", "diffusion"):
+        first, second = weights(trained, stage), weights(tmp_path, stage)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    # Schedules look at max_steps, so the run is cut by a copy of its halfway checkpoint.
+    train(tmp_path, "callbacks.keep_every=2")
+    for stage in ("autoencoder", "diffusion"):
+        folder = tmp_path / "quickstart" / stage / "latest" / "checkpoints"
+        (folder / "last.ckpt").unlink()
+        (folder / "step-000004.ckpt").unlink()
+    train(tmp_path)
+    for stage in ("autoencoder", "diffusion"):
+        whole, resumed = weights(trained, stage), weights(tmp_path, stage)
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole), stage
+
+
+def test_samples_depend_on_seed_and_number_only(trained: Path, tmp_path: Path) -> None:
+    run = f"run={trained}/quickstart/diffusion/latest"
+    caption = "caption=a red house on the left of a meadow, with hills"
+    for name, size in (("a", 4), ("b", 1), ("c", 4)):
+        out = tmp_path / name
+        cli.main(["sample", run, caption, "num_samples=4", f"batch_size={size}", f"out={out}"])
+    files = [f"{k:05d}.png" for k in range(4)]
+    a, _, c = ([(tmp_path / n / f).read_bytes() for f in files] for n in "abc")
+    assert a == c
+    assert len(set(a)) == 4
+    # Pixels are bytes: differences of 1e-4 between batch sizes round away almost everywhere.
+    from PIL import Image, ImageChops
+
+    for left, right in zip(files, files, strict=True):
+        pair = (Image.open(tmp_path / "a" / left), Image.open(tmp_path / "b" / right))
+        assert max(high for _, high in ImageChops.difference(*pair).getextrema()) <= 1
+
+
+def test_samples_come_from_the_averaged_weights(trained: Path) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    cfg = compose([f"paths.runs={trained}", *TINY])
+    restored = restore(cfg, run)
+    state = weights(trained, "diffusion")
+    name = "unet.conv_in.weight"
+    value = restored.model.network.state_dict()[name]
+    assert torch.equal(value, state[f"ema.network.{name}"])
+    assert not torch.equal(value, state[f"model.network.{name}"])
+
+
+def test_a_run_is_evaluated_again_with_another_sampler(trained: Path) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    cli.main(["evaluate", f"run={run}", "sampler=ddim", "sampler.steps=3", "guidance=none"])
+    card = json.loads((run / "card.json").read_text())
+    assert card["protocol"]["sampler"]["name"] == "DDIM"
+    assert card["protocol"]["guidance"]["name"] == "NoGuidance"
+    train(trained)  # leaves the card as the quickstart writes it
+
+
+@pytest.mark.parametrize("conditioner", ["none", "class", "mask"])
+def test_other_conditions_reuse_the_autoencoder(
+    trained: Path, conditioner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [o for o in TINY if not o.startswith("conditioner.dim")]
+    cli.main(["train", f"paths.runs={trained}", *overrides, f"conditioner={conditioner}"])
+    assert "autoencoder: finished" in capsys.readouterr().err
+    card = json.loads((trained / "quickstart/diffusion/latest/card.json").read_text())
+    named = {"none": "valid_rate", "class": "class_accuracy", "mask": "mask_miou"}[conditioner]
+    assert named in card["metrics"]
+
+
+def test_stage_two_without_stage_one_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, "stage=diffusion")
+    assert stop.value.code == 2
+    assert "stage=autoencoder" in capsys.readouterr().err
+
+
+def test_a_codec_of_another_shape_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained / "quickstart/autoencoder/latest"
+    with pytest.raises(SystemExit) as stop:
+        train(trained, "stage=diffusion", f"codec.run={run}", "bottleneck.latent_channels=3")
+    assert stop.value.code == 2
+    assert "another autoencoder" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_reported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = trained / "quickstart/diffusion/latest/checkpoints/last.ckpt"
+    short = tmp_path / "short.ckpt"
+    short.write_bytes(source.read_bytes()[:5000])
+    with pytest.raises(SystemExit) as stop:
+        train(trained, f"resume={short}")
+    assert stop.value.code == 2
+    assert "short.ckpt" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""The adversary: each side's gradient is its own, and the balance is what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldmlab.autoencoding.adversary import Adversary
+from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.autoencoding.bottlenecks import KL
+from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss
+from ldmlab.nn.discriminator import PatchDiscriminator
+
+
+@pytest.fixture
+def game() -> tuple[Autoencoder, Adversary, torch.Tensor]:
+    """A small autoencoder, its adversary and a batch."""
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(KL(2), channels=16, channel_mult=(1, 1), num_res_blocks=1)
+    adversary = Adversary(PatchDiscriminator(3, 8, 2, norm="group"), start=0, weight=0.5)
+    return autoencoder, adversary, torch.rand(2, 3, 16, 16) * 2 - 1
+
+
+def test_one_backward_pass_gives_each_network_its_own_gradient(
+    game: tuple[Autoencoder, Adversary, torch.Tensor],
+) -> None:
+    autoencoder, adversary, image = game
+    reconstruction = autoencoder.reconstruct(autoencoder.encode(image).moments().mean)
+    likelihood = (image - reconstruction).abs().mean()
+    terms = adversary(image, reconstruction, likelihood, autoencoder.last_layer)
+    (terms.generator + terms.discriminator).backward(retain_graph=True)
+    judge = [p.grad.clone() for p in adversary.parameters() if p.grad is not None]
+    maker = [p.grad.clone() for p in autoencoder.parameters() if p.grad is not None]
+
+    real = adversary.discriminator(image)
+    fake = adversary.discriminator(reconstruction.detach())
+    alone = torch.autograd.grad(hinge_loss(real, fake), list(adversary.parameters()))
+    for mixed, expected in zip(judge, alone, strict=True):
+        torch.testing.assert_close(mixed, expected)
+    fooled = -adversary.discriminator(reconstruction).mean() * terms.weight * 0.5
+    used = [p for p in autoencoder.parameters() if p.grad is not None]
+    for mixed, expected in zip(maker, torch.autograd.grad(fooled, used), strict=True):
+        torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
+    layer = torch.ones(3, requires_grad=True)
+    weight = adaptive_weight((2 * layer).sum(), (0.5 * layer).sum(), layer)
+    assert float(weight) == pytest.approx(4.0, rel=1e-3)
+    capped = adaptive_weight((1e6 * layer).sum(), (0 * layer).sum(), layer)
+    assert float(capped) == 1e4
+
+
+def test_an_idle_adversary_touches_every_parameter_with_zero() -> None:
+    adversary = Adversary(PatchDiscriminator(3, 8, 2), start=10)
+    adversary.idle().backward()
+    for parameter in adversary.parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+
+
+def test_hinge_loss_of_a_confident_judge_is_zero() -> None:
+    assert hinge_loss(torch.full((1, 1, 2, 2), 2.0), torch.full((1, 1, 2, 2), -2.0)) == 0
+    assert hinge_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 1

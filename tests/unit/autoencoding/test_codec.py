@@ -1,0 +1,80 @@
+"""Bottlenecks and the frozen codec."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.autoencoding.bottlenecks import KL, VQ, Posterior, Quantised
+from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
+from ldmlab.core.random import SampleNoise
+
+
+def _autoencoder(bottleneck: KL | VQ) -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(bottleneck, channels=16, channel_mult=(1, 2), num_res_blocks=1, patch=2)
+
+
+def test_latents_are_normalised_and_come_back() -> None:
+    codec = NormalizedCodec(_autoencoder(KL(3)))
+    images = torch.rand(64, 3, 32, 32) * 2 - 1
+    codec.normalize_on(images.split(16))
+    moments = codec.encode(images)
+    assert moments.mean.shape == (64, 3, 8, 8)
+    z = moments.mean + moments.std * torch.randn_like(moments.mean)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=0.05)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), rtol=0.05, atol=0)
+    raw = codec.autoencoder.encode(images).moments().mean
+    torch.testing.assert_close(codec.decode(moments.mean), codec.autoencoder.decode(raw))
+
+
+def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
+    codec = NormalizedCodec(_autoencoder(KL(3)))
+    codec.train()
+    assert not any(module.training for module in codec.modules())
+    assert not any(p.requires_grad for p in codec.parameters())
+    name = codec.fingerprint()
+    assert name == NormalizedCodec(_autoencoder(KL(3))).fingerprint()
+    codec.scale[0] = 2
+    assert codec.fingerprint() != name
+
+
+def test_normalising_on_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        NormalizedCodec(_autoencoder(KL(3))).normalize_on([])
+
+
+def test_pixels_are_their_own_latents() -> None:
+    image = torch.rand(2, 3, 8, 8)
+    codec = IdentityCodec(3)
+    assert torch.equal(codec.decode(codec.encode(image).mean), image)
+
+
+def test_kl_is_that_of_two_gaussians() -> None:
+    posterior = Posterior(torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3))
+    q = torch.distributions.Normal(posterior.mean, posterior.std)
+    p = torch.distributions.Normal(0.0, 1.0)
+    exact = torch.distributions.kl_divergence(q, p).flatten(1).sum(1)
+    torch.testing.assert_close(posterior.regularizer(), exact)
+    noise = SampleNoise(0, range(4)).normal(posterior.mean)
+    z = posterior.sample(SampleNoise(0, range(4)))
+    torch.testing.assert_close(z, posterior.mean + posterior.std * noise)
+
+
+def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
+    torch.manual_seed(0)
+    bottleneck = VQ(2, num_codes=7)
+    torch.nn.init.normal_(bottleneck.codes.weight)
+    features = torch.randn(3, 2, 4, 4, requires_grad=True)
+    latent = bottleneck(features)
+    assert isinstance(latent, Quantised)
+    distances = torch.cdist(
+        latent.prequant.movedim(1, -1).reshape(-1, 2), bottleneck.codes.weight
+    ).argmin(1)
+    assert torch.equal(latent.indices.flatten(), distances)
+    torch.testing.assert_close(bottleneck.project(latent.prequant), latent.quantised)
+    (through,) = torch.autograd.grad(latent.quantised.sum(), latent.prequant, retain_graph=True)
+    assert torch.equal(through, torch.ones_like(through))
+    latent.regularizer().sum().backward()
+    assert bottleneck.codes.weight.grad.abs().sum() > 0

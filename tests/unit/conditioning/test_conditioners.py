@@ -1,0 +1,83 @@
+"""What each conditioner gives, what saying nothing means, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldmlab.conditioning.classes import ClassConditioner
+from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.conditioning.masks import MaskConditioner
+from ldmlab.conditioning.none import Unconditional
+from ldmlab.conditioning.text import TextConditioner
+from ldmlab.conditioning.vocabulary import WordPiece, build_vocabulary
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch
+
+CAPTIONS = ("a red house on the left", "an empty sea", "a tree", "a red boat")
+VOCABULARY = build_vocabulary(CAPTIONS)
+BATCH = Batch(
+    index=torch.arange(4),
+    label=torch.tensor([0, 1, 2, 0]),
+    mask=torch.randint(0, 5, (4, 16, 16)),
+    caption=CAPTIONS,
+)
+ALL = [
+    Unconditional(),
+    ClassConditioner(3, 8, pooled=True),
+    MaskConditioner(5, 4, 6),
+    TextConditioner(VOCABULARY, 12, 8, 1, 2, 4, pooled=True),
+]
+
+
+@pytest.mark.parametrize("conditioner", ALL)
+def test_slots_have_the_promised_shapes(conditioner: Conditioner) -> None:
+    given = conditioner(conditioner.select(BATCH))
+    if conditioner.token_dim is None:
+        assert given.tokens is None
+    else:
+        assert given.tokens.shape[::2] == (4, conditioner.token_dim)
+    if conditioner.map_channels:
+        assert given.maps.shape == (4, conditioner.map_channels, 4, 4)
+    if conditioner.vector_dim is not None:
+        assert given.vector.shape == (4, conditioner.vector_dim)
+
+
+@pytest.mark.parametrize("conditioner", ALL[1:])
+def test_a_dropped_sample_equals_the_unconditional_one(conditioner: Conditioner) -> None:
+    condition = conditioner.select(BATCH)
+    dropped = conditioner.drop(condition, torch.tensor([True, False, False, True]))
+    null = conditioner.null(condition)
+    assert torch.equal(dropped[0], null[0])
+    assert torch.equal(dropped[3], null[3])
+    assert torch.equal(dropped[1:3], condition[1:3])
+    assert not torch.equal(condition[0], null[0])
+
+
+@pytest.mark.parametrize(("conditioner", "word"), zip(ALL[1:], ("class", "mask", "caption")))  # noqa: B905
+def test_missing_conditions_are_named(conditioner: Conditioner, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        conditioner.select(Batch(index=torch.arange(4)))
+
+
+def test_values_outside_the_table_are_named() -> None:
+    with pytest.raises(UserError, match="class 9"):
+        ALL[1].select(Batch(index=torch.arange(1), label=torch.tensor([9])))
+    with pytest.raises(UserError, match="label 7"):
+        ALL[2].select(Batch(index=torch.arange(1), mask=torch.full((1, 16, 16), 7)))
+
+
+def test_unlabelled_pixels_say_nothing() -> None:
+    maps = ALL[2](torch.full((1, 16, 16), 255)).maps
+    assert not maps.any()
+
+
+def test_the_vocabulary_is_stable_and_spells_what_it_does_not_know() -> None:
+    assert build_vocabulary(CAPTIONS) == build_vocabulary(tuple(reversed(CAPTIONS)))
+    tokenizer = WordPiece(VOCABULARY, 16)
+    ids = tokenizer(["A RED house!", "zebra", ""])
+    words = [[VOCABULARY[i] for i in row if VOCABULARY[i] != "[PAD]"] for row in ids]
+    assert words[0] == ["[CLS]", "a", "red", "house", "!", "[SEP]"]
+    assert words[1] == ["[CLS]", "z", "##e", "##b", "##r", "##a", "[SEP]"]
+    assert words[2] == ["[CLS]", "[SEP]"]
+    assert ids.shape == (3, 16)

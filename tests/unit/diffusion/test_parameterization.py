@@ -1,0 +1,101 @@
+"""The algebra of targets: round trips, one loss for all, singular pairs refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import Conditioning
+from ldmlab.core.tensors import broadcast_like
+from ldmlab.diffusion.parameterization import X0, Eps, Flow, Parameterization, V
+from ldmlab.diffusion.process import DiffusionProcess
+from ldmlab.diffusion.schedule import RectifiedFlow, Schedule, cosine, linear
+from ldmlab.diffusion.times import LogitNormal, Uniform
+from ldmlab.diffusion.weighting import MinSNR, Unit, Velocity
+
+ALL = [Eps(), X0(), V(), Flow()]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    which=st.sampled_from(ALL),
+    t=st.lists(st.floats(0.02, 0.97), min_size=4, max_size=4),
+    seed=st.integers(0, 10_000),
+)
+def test_solving_a_target_gives_back_what_it_was_made_of(
+    which: Parameterization, t: list[float], seed: int
+) -> None:
+    # Four samples of 4 x 4: a batch as long as a side hides no broadcasting mistake.
+    noise = SampleNoise(seed, range(4))
+    like = torch.empty(4, 4, 4, dtype=torch.float64)
+    x0, eps = noise.normal(like), noise.normal(like)
+    level = cosine().level(torch.tensor(t, dtype=torch.float64))
+    x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
+    prediction = which.solve(which.target(x0, eps, level), x, level)
+    torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-11)
+    torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=1e-11)
+
+
+def _as_network(which: Parameterization, schedule: Schedule):
+    """One imperfect denoiser, spoken in a parameterisation's own target."""
+
+    def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        level = schedule.level((time.double() + 1) / 1000)
+        eps_hat = torch.tanh(x) * 0.7
+        a, s = broadcast_like(level.alpha, x), broadcast_like(level.sigma, x)
+        return which.target((x - s * eps_hat) / a, eps_hat, level)
+
+    return network
+
+
+@pytest.mark.parametrize("weighting", [Unit(), Velocity(), MinSNR()])
+@pytest.mark.parametrize("schedule", [linear(), RectifiedFlow()])
+def test_one_denoiser_has_one_loss_whatever_it_predicts(
+    weighting: Unit, schedule: Schedule
+) -> None:
+    times = LogitNormal(std=0.5) if schedule.num_steps is None else Uniform()
+    x0 = SampleNoise(3, range(6)).normal(torch.empty(6, 2, 6, 6, dtype=torch.float64))
+    losses = []
+    for which in (V(), X0(), Flow()):
+        process = DiffusionProcess(schedule, which, weighting, times)
+        terms = process.loss(
+            _as_network(which, schedule), x0, Conditioning(), SampleNoise(1, range(6))
+        )
+        losses.append(terms.per_sample)
+    # float32 network times put the level off by 1e-7 of a step.
+    torch.testing.assert_close(losses[1], losses[0], rtol=2e-4, atol=0)
+    torch.testing.assert_close(losses[2], losses[0], rtol=2e-4, atol=0)
+
+
+def test_a_pair_that_cannot_be_solved_is_refused() -> None:
+    with pytest.raises(ValueError, match="no signal is left"):
+        DiffusionProcess(RectifiedFlow(), Eps(), Unit(), Uniform())
+
+
+def test_the_network_sees_the_published_integer_step() -> None:
+    seen: list[Tensor] = []
+
+    def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        seen.append(time)
+        return torch.zeros_like(x)
+
+    process = DiffusionProcess(linear(), Eps(), Unit(), Uniform())
+    x0 = torch.zeros(512, 1)
+    process.loss(network, x0, Conditioning(), SampleNoise(0, range(512)))
+    times = seen[0]
+    torch.testing.assert_close(times, times.round(), rtol=0, atol=1e-3)
+    assert times.min() >= -1e-3
+    assert times.max() <= 999.001
+
+
+def test_the_simple_loss_of_a_silent_network_is_one() -> None:
+    def silent(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        return torch.zeros_like(x)
+
+    process = DiffusionProcess(linear(), Eps(), Unit(), Uniform())
+    terms = process.loss(silent, torch.zeros(64, 500), Conditioning(), SampleNoise(0, range(64)))
+    assert float(terms.per_sample.mean()) == pytest.approx(1.0, abs=0.02)

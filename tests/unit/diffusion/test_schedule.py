@@ -1,0 +1,59 @@
+"""Schedules against their published constants."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldmlab.diffusion.schedule import RectifiedFlow, TableSchedule, cosine, linear, scaled_linear
+
+# alpha_bar at T, and the first 1-based step below one half.
+PUBLISHED = [
+    (linear(), 4.035829765e-05, 260),
+    (scaled_linear(), 1.423039752e-04, 256),
+    (linear(beta_start=0.0015, beta_end=0.0195), 2.569202526e-05, 207),
+    (scaled_linear(beta_end=0.0155), 6.686651737e-04, 270),
+    (scaled_linear(beta_end=0.0205), 9.691086681e-05, 253),
+    (scaled_linear(beta_start=0.00085, beta_end=0.012), 4.660098513e-03, 355),
+    (cosine(), 2.428766907e-09, 497),
+]
+
+
+@pytest.mark.parametrize(("schedule", "last", "half"), PUBLISHED)
+def test_tables_have_the_published_constants(
+    schedule: TableSchedule, last: float, half: int
+) -> None:
+    assert float(schedule.alphas_cumprod[-1]) == pytest.approx(last, rel=1e-9)
+    assert int((schedule.alphas_cumprod >= 0.5).sum()) + 1 == half
+    assert schedule.alphas_cumprod.dtype == torch.float64
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), scaled_linear()])
+def test_table_entries_lie_at_their_times(schedule: TableSchedule) -> None:
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    level = schedule.level(t)
+    torch.testing.assert_close(level.alpha.square(), schedule.alphas_cumprod, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        level.sigma.square(), 1 - schedule.alphas_cumprod, rtol=1e-12, atol=1e-16
+    )
+
+
+def test_log_snr_is_linear_between_entries_and_data_is_exact() -> None:
+    schedule = cosine()
+    low, middle, high = (schedule.level(torch.tensor(t)).log_snr for t in (0.5, 0.50025, 0.501))
+    assert float(middle) == pytest.approx(float(0.75 * low + 0.25 * high), rel=1e-9)
+    data = schedule.level(torch.tensor([0.0, 1e-5, 1e-3], dtype=torch.float64))
+    assert data.alpha[0] == 1
+    assert data.sigma[0] == 0
+    assert data.sigma[1] == data.sigma[2] > 0
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), scaled_linear(), RectifiedFlow()])
+def test_noise_only_grows(schedule: TableSchedule) -> None:
+    level = schedule.level(torch.linspace(0.001, 0.999, 997, dtype=torch.float64))
+    assert bool((level.log_snr.diff() < 0).all())
+
+
+def test_betas_outside_their_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="beta"):
+        TableSchedule(torch.tensor([0.1, 0.0]))
