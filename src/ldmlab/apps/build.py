@@ -15,7 +15,7 @@ from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.vocabulary import build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.memory import BatchDataset, InMemory, in_order
+from ldmlab.data.memory import BatchDataset, InMemory, Subset, in_order
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 from ldmlab.training.autoencoder_module import AutoencoderModule
@@ -29,7 +29,8 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
     """Training data, validation data and what a model must know of them."""
     source = build(cfg.data.train)
     validation = build(cfg.data.validation)
-    train = InMemory(list(in_order(source, RENDER_BATCH))) if cfg.data.in_memory else source
+    kept = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
+    train = InMemory(list(in_order(kept, RENDER_BATCH))) if cfg.data.in_memory else kept
     first = train.__getitems__(list(range(min(len(train), VOCABULARY_CAPTIONS))))
     spec = DataSpec(
         image_size=source.image_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -54,19 +55,35 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
         )
     card = {
         "metrics": metrics,
+        **_heading(cfg, restored),
+        "wall_seconds": seconds | {"evaluation": time.monotonic() - started},
+    }
+    restored.folder.write_card(card)
+    return card
+
+
+def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:
+    """The run's card, if it says what `write_card` would measure again."""
+    if not restored.folder.card.is_file():
+        return None
+    card = restored.folder.read_card()
+    heading = json.loads(json.dumps(_heading(cfg, restored)))
+    return card if heading == {name: card.get(name) for name in heading} else None
+
+
+def _heading(cfg: DictConfig, restored: Restored) -> dict[str, Any]:
+    """What the numbers of a card rest on."""
+    return {
         "protocol": {
-            **evaluation.protocol(),
-            "sampler": _described(sampler),
-            "guidance": _described(guidance),
+            **build(cfg.evaluation).protocol(),
+            "sampler": _described(build(cfg.sampler)),
+            "guidance": _described(build(cfg.guidance)),
             "seed": cfg.seed,
         },
         "run": restored.folder.path.name,
         "step": restored.step,
         "codec": restored.model.codec.fingerprint(),
-        "wall_seconds": seconds | {"evaluation": time.monotonic() - started},
     }
-    restored.folder.write_card(card)
-    return card
 
 
 def _described(part: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ldmlab.training.callbacks.progress import ProgressDisplay
 from ldmlab.training.checkpoints import newest_checkpoint, read_checkpoint, steps_of
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.fit import Trial, is_main_process
-from ldmlab.training.loggers import build_loggers
+from ldmlab.training.loggers import Logger, build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,6 +40,7 @@ class Session:
         validation: Validation data.
         spec: What the models must know of the data.
         seconds: Wall time of each phase so far.
+        loggers: Those of the last stage that was trained.
     """
 
     cfg: DictConfig
@@ -47,6 +48,7 @@ class Session:
     validation: BatchDataset
     spec: DataSpec
     seconds: dict[str, float] = field(default_factory=dict)
+    loggers: list[Logger] = field(default_factory=list)
 
     @classmethod
     def open(cls, cfg: DictConfig) -> Session:
@@ -114,11 +116,22 @@ class Session:
                 ),
                 ProgressDisplay(stage),
             ],
-            build_loggers(folder.path, stage, _plain(cfg.logger.wandb), _plain(cfg)),
+            self._open_loggers(stage, folder),
         )
         self.seconds[stage] = spent + trial.fit(resume)
         if is_main_process():
             write_json(_timing(folder), {"training": self.seconds[stage]})
+
+    def close(self, card: Mapping[str, Any] | None = None) -> None:
+        """End the runs of the loggers, the metric card as their last word."""
+        close_loggers(self.loggers, card)
+        self.loggers = []
+
+    def _open_loggers(self, stage: str, folder: RunFolder) -> list[Logger]:
+        self.close()
+        wandb = _plain(self.cfg.logger.wandb)
+        self.loggers = build_loggers(folder.path, stage, wandb, _plain(self.cfg))
+        return self.loggers
 
     def _trainer_options(self, stage: str, module: StepModule, folder: RunFolder) -> dict[str, Any]:
         options = self.cfg.stages[stage]

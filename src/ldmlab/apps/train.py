@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ldmlab.apps.evaluate import write_card
+from ldmlab.apps.evaluate import card_of, write_card
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import restore
 from ldmlab.apps.session import Session, console
@@ -22,6 +22,7 @@ def run(cfg: DictConfig) -> None:
     session = Session.open(cfg)
     if cfg.stage == "autoencoder":
         folder = train_autoencoder(session)
+        session.close()
         console.print(f"stage one is in {folder.path}")
         console.print(f"next: ldmlab train stage=diffusion codec.run={folder.path}")
         return
@@ -31,7 +32,9 @@ def run(cfg: DictConfig) -> None:
     folder = train_diffusion(session)
     if not is_main_process():
         return
-    card = write_card(cfg, restore(cfg, folder.path), session.seconds)
+    restored = restore(cfg, folder.path)
+    card = card_of(cfg, restored) or write_card(cfg, restored, session.seconds)
+    session.close(card)
     table = Table("metric", "value", "on real images", title=str(cfg.name))
     for name, metric in card["metrics"].items():
         real = metric.get("real")

@@ -52,6 +52,7 @@ POSITIVE = Check("a finite number above 0", lambda x: _is_number(x) and x > 0)
 NON_NEGATIVE = Check("a finite number from 0 up", lambda x: _is_number(x) and x >= 0)
 PROBABILITY = Check("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 FINITE = Check("a finite number", _is_number)
+SHARE = Check("a share from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 BOOL = Check("true or false", lambda x: isinstance(x, bool))
 NAME = Check("a name", lambda x: isinstance(x, str | int) and str(x) != "")
 BETAS = Check(
@@ -90,6 +91,16 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("callbacks.keep_*", NATURAL),
     ("guidance.scale", FINITE),
     ("num_samples", NATURAL),
+    ("data.limit", _or_null(POSITIVE_INT)),
+    ("discriminator.start", NATURAL),
+    ("discriminator.weight", NON_NEGATIVE),
+    ("bottleneck.weight", NON_NEGATIVE),
+    ("bottleneck.latent_channels", POSITIVE_INT),
+    ("perceptual.weight", NON_NEGATIVE),
+    ("stages.*.discriminator_lr", POSITIVE),
+    ("stages.*.condition_dropout", SHARE),
+    ("stages.*.distance", one_of("l1", "l2")),
+    ("stages.*.reduction", one_of("sum_pixels", "mean_pixels")),
     ("*.num_workers", NATURAL),
     ("*.num_samples", NATURAL),
     ("batch_size", POSITIVE_INT),

@@ -107,7 +107,7 @@ def adaptive_weight(
     last_layer: Tensor,
     average: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Float[Tensor, ""]:
-    """‖grad likelihood‖ / ‖grad adversarial‖ at the decoder's last layer (Esser et al. 2021, eq. 7).
+    """‖∇ likelihood‖ / ‖∇ adversarial‖ at the decoder's last layer (Esser et al. 2021, eq. 7).
 
     Clamped to [0, 1e4]; multiplied with the adversarial loss it makes both pull alike.
 

@@ -28,6 +28,28 @@ def in_order(dataset: BatchDataset, batch_size: int) -> Iterator[Batch]:
         yield dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset)))))
 
 
+class Subset(Dataset[Batch]):
+    """The first samples of a data set.
+
+    Args:
+        dataset: Where they come from.
+        limit: How many to keep; all, where there are fewer.
+    """
+
+    def __init__(self, dataset: BatchDataset, limit: int) -> None:
+        self.dataset = dataset
+        self.limit = min(limit, len(dataset))
+
+    def __len__(self) -> int:
+        return self.limit
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.dataset.__getitems__(indices)
+
+
 class InMemory(Dataset[Batch]):
     """Every sample of a stream of batches, held in memory.
 

@@ -101,11 +101,11 @@ class AutoencoderModule(StepModule):
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(total)
-        for optimizer, network in zip(optimizers, networks, strict=False):
+        # A network that does not play yet keeps its schedule for when it does.
+        for optimizer, schedule, network in zip(optimizers, schedules, networks, strict=False):
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
             optimizer.step()
-        for schedule in schedules:
             schedule.step()
 
     def _average(self, gradient: Tensor) -> Tensor:

@@ -76,7 +76,8 @@ class Trial:
 
 
 def _quiet() -> None:
-    """Lightning announces its devices at each start and advises workers that are not needed."""
+    """Keep Lightning from announcing devices and from doubting what is done on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +44,19 @@ def build_loggers(
             )
         )
     return loggers
+
+
+def close_loggers(loggers: Sequence[Logger], card: Mapping[str, Any] | None = None) -> None:
+    """End the runs of loggers that keep one open, the metric card as their last word.
+
+    Args:
+        loggers: The loggers of one stage.
+        card: The metric card; None for a stage without one.
+    """
+    for logger in loggers:
+        if isinstance(logger, MetricsFile) or not hasattr(logger.experiment, "finish"):
+            continue
+        if card is not None:
+            values = {name: metric["value"] for name, metric in card["metrics"].items()}
+            logger.log_metrics({f"card/{name}": value for name, value in values.items()})
+        logger.experiment.finish()
