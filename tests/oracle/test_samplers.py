@@ -41,7 +41,7 @@ def test_ancestral_sampling_has_the_exact_deviation(
 
 
 @pytest.mark.parametrize(("name", "s"), TABLE)
-@pytest.mark.parametrize(("column", "steps"), enumerate(STEPS, start=2))
+@pytest.mark.parametrize(("column", "steps"), list(enumerate(STEPS, start=2)))
 def test_ddim_has_the_exact_deviation(name: str, s: float, column: int, steps: int) -> None:
     sampler = DDIM(steps=steps, spacing="linspace")
     assert sampled_std(sampler, SCHEDULES[name], s) == pytest.approx(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -30,7 +28,7 @@ class ClassConditioner(Conditioner):
         self.embedding = nn.Embedding(num_classes + 1, dim)
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int, dim: int = 512, pooled: bool = False) -> Self:
+    def for_data(cls, spec: DataSpec, factor: int, dim: int = 512, pooled: bool = False) -> ClassConditioner:
         """The conditioner for a data set; the codec's factor does not matter.
 
         Raises:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
@@ -36,7 +34,7 @@ class MaskConditioner(Conditioner):
         self.proj = nn.Conv2d(num_labels, map_channels, 1, bias=False)
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int, map_channels: int = 3) -> Self:
+    def for_data(cls, spec: DataSpec, factor: int, map_channels: int = 3) -> MaskConditioner:
         """The conditioner for a data set and a codec's down-sampling factor.
 
         Raises:

@@ -1,6 +1,6 @@
 """No condition."""
 
-from typing import Self
+from __future__ import annotations
 
 from jaxtyping import Int
 from torch import Tensor
@@ -13,7 +13,7 @@ class Unconditional(Conditioner):
     """The model learns the distribution of all images."""
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int) -> Self:
+    def for_data(cls, spec: DataSpec, factor: int) -> Unconditional:
         """The conditioner for a data set and a codec's down-sampling factor."""
         return cls()
 

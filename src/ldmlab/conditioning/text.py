@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -52,7 +52,7 @@ class TextConditioner(Conditioner):
         self._padding = int(null[0, -1])
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int, **shape: Any) -> Self:
+    def for_data(cls, spec: DataSpec, factor: int, **shape: Any) -> TextConditioner:
         """The conditioner for a data set; the codec's factor does not matter.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import Dataset
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ldmlab.core.records import Batch, LatentMoments
 
 
+@runtime_checkable
 class BatchDataset(Protocol):
     """A data set that delivers many samples at once, as one record."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from ldmlab.diffusion.times import TrainingTimes
 from ldmlab.diffusion.weighting import Weighting
 
 
+@runtime_checkable
 class Network(Protocol):
     """A trainable function of the noised sample, the network's time and the conditioning."""
 
@@ -27,6 +28,7 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """What guidance and samplers work with: a noised sample and its time give x0 and eps."""
 

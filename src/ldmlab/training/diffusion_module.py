@@ -54,8 +54,9 @@ class DiffusionModule(StepModule):
         self.log("train/loss", loss.detach())
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let the average follow."""
+    def advance(self) -> None:
+        """Count the step, and let the average follow before anything is saved."""
+        super().advance()
         self.ema.update(self.model.network)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -11,13 +11,13 @@ from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
 from ldmlab.core.random import SampleNoise
 
 
-def _autoencoder(bottleneck: KL | VQ) -> Autoencoder:
+def _autoencoder(bottleneck: type[KL] | type[VQ], channels: int = 3) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(bottleneck, channels=16, channel_mult=(1, 2), num_res_blocks=1, patch=2)
+    return Autoencoder(bottleneck(channels), channels=16, channel_mult=(1, 2), num_res_blocks=1, patch=2)
 
 
 def test_latents_are_normalised_and_come_back() -> None:
-    codec = NormalizedCodec(_autoencoder(KL(3)))
+    codec = NormalizedCodec(_autoencoder(KL))
     images = torch.rand(64, 3, 32, 32) * 2 - 1
     codec.normalize_on(images.split(16))
     moments = codec.encode(images)
@@ -30,19 +30,19 @@ def test_latents_are_normalised_and_come_back() -> None:
 
 
 def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
-    codec = NormalizedCodec(_autoencoder(KL(3)))
+    codec = NormalizedCodec(_autoencoder(KL))
     codec.train()
     assert not any(module.training for module in codec.modules())
     assert not any(p.requires_grad for p in codec.parameters())
     name = codec.fingerprint()
-    assert name == NormalizedCodec(_autoencoder(KL(3))).fingerprint()
+    assert name == NormalizedCodec(_autoencoder(KL)).fingerprint()
     codec.scale[0] = 2
     assert codec.fingerprint() != name
 
 
 def test_normalising_on_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no images"):
-        NormalizedCodec(_autoencoder(KL(3))).normalize_on([])
+        NormalizedCodec(_autoencoder(KL)).normalize_on([])
 
 
 def test_pixels_are_their_own_latents() -> None:

@@ -54,7 +54,9 @@ def test_a_dropped_sample_equals_the_unconditional_one(conditioner: Conditioner)
     assert not torch.equal(condition[0], null[0])
 
 
-@pytest.mark.parametrize(("conditioner", "word"), zip(ALL[1:], ("class", "mask", "caption")))  # noqa: B905
+@pytest.mark.parametrize(
+    ("conditioner", "word"), list(zip(ALL[1:], ("class", "mask", "caption"), strict=True))
+)
 def test_missing_conditions_are_named(conditioner: Conditioner, word: str) -> None:
     with pytest.raises(UserError, match=word):
         conditioner.select(Batch(index=torch.arange(4)))
