@@ -30,7 +30,7 @@ def test_the_autoencoder_overfits_one_batch() -> None:
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
-        losses.append(float(loss.mean()))
+        losses.append(loss.mean().item())
     assert losses[-1] < 0.02 * losses[0]
 
 
@@ -47,7 +47,7 @@ def test_the_diffusion_model_overfits_one_batch() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-10:]) < 0.35 * sum(losses[:10])
 
 

@@ -28,7 +28,9 @@ class ClassConditioner(Conditioner):
         self.embedding = nn.Embedding(num_classes + 1, dim)
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int, dim: int = 512, pooled: bool = False) -> ClassConditioner:
+    def for_data(
+        cls, spec: DataSpec, factor: int, dim: int = 512, pooled: bool = False
+    ) -> ClassConditioner:
         """The conditioner for a data set; the codec's factor does not matter.
 
         Raises:

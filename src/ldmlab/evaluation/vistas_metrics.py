@@ -131,7 +131,10 @@ def frechet_world(
 
     device = next(judge.parameters()).device
     metric = FrechetInceptionDistance(
-        feature=_Features(judge), normalize=False, input_img_size=(3, 32, 32)
+        feature=_Features(judge),
+        normalize=False,
+        input_img_size=(3, 32, 32),
+        sync_on_compute=False,  # one process judges; the others of its training are gone
     ).to(device)
     for batch, is_real in _marked(real, fake):
         metric.update(batch.to(device), real=is_real)

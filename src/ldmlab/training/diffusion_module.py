@@ -51,7 +51,7 @@ class DiffusionModule(StepModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss = self.model.loss(batch, self.noise(batch)).per_sample.mean()
-        self.log("train/loss", loss.detach())
+        self.log("train/loss", loss.detach(), sync_dist=True)
         return loss
 
     def advance(self) -> None:

@@ -13,7 +13,9 @@ from ldmlab.core.random import SampleNoise
 
 def _autoencoder(bottleneck: type[KL] | type[VQ], channels: int = 3) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(bottleneck(channels), channels=16, channel_mult=(1, 2), num_res_blocks=1, patch=2)
+    return Autoencoder(
+        bottleneck(channels), channels=16, channel_mult=(1, 2), num_res_blocks=1, patch=2
+    )
 
 
 def test_latents_are_normalised_and_come_back() -> None:
