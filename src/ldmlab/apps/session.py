@@ -24,7 +24,7 @@ from ldmlab.training.callbacks.progress import ProgressDisplay
 from ldmlab.training.checkpoints import newest_checkpoint, read_checkpoint, steps_of
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.fit import Trial, is_main_process
-from ldmlab.training.loggers import Logger, build_loggers, close_loggers
+from ldmlab.training.loggers import build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -48,7 +48,7 @@ class Session:
     validation: BatchDataset
     spec: DataSpec
     seconds: dict[str, float] = field(default_factory=dict)
-    loggers: list[Logger] = field(default_factory=list)
+    loggers: list[Any] = field(default_factory=list)
 
     @classmethod
     def open(cls, cfg: DictConfig) -> Session:
@@ -127,7 +127,7 @@ class Session:
         close_loggers(self.loggers, card)
         self.loggers = []
 
-    def _open_loggers(self, stage: str, folder: RunFolder) -> list[Logger]:
+    def _open_loggers(self, stage: str, folder: RunFolder) -> list[Any]:
         self.close()
         wandb = _plain(self.cfg.logger.wandb)
         self.loggers = build_loggers(folder.path, stage, wandb, _plain(self.cfg))
