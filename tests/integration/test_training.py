@@ -199,3 +199,39 @@ def test_a_damaged_checkpoint_is_reported(
         train(trained, f"resume={short}")
     assert stop.value.code == 2
     assert "short.ckpt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("bottleneck=vq", "stage=autoencoder"),
+        ("perceptual=vistas", "discriminator=none", "stage=autoencoder"),
+        ("codec=identity", "unet.attention_factors=[2]"),
+        ("schedule=rectified_flow", "parameterization=flow", "sampler=ddim"),
+        ("schedule=linear", "parameterization=eps", "weighting=unit", "times=uniform"),
+        ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_one_override_trains_another_model(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    kept = [o for o in TINY if "discriminator=none" not in overrides or "discriminator." not in o]
+    steps = [] if "sampler=ddpm" not in overrides else ["sampler.steps=3"]
+    cli.main(["train", f"paths.runs={tmp_path}", *kept, *overrides, *steps])
+    stage = "autoencoder" if "stage=autoencoder" in overrides else "diffusion"
+    state = weights(tmp_path, stage)
+    assert int(state["steps"]) == 4
+    assert all(bool(torch.isfinite(value).all()) for value in state.values())
+
+
+def test_wandb_works_offline_without_an_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(tmp_path, "logger=wandb")
+    for stage in ("autoencoder", "diffusion"):
+        run = tmp_path / "quickstart" / stage / "latest"
+        (offline,) = (run / "wandb").glob("offline-run-*")
+        assert list(offline.glob("*.wandb"))
+        assert list(offline.rglob("*.png"))
+        assert (run / "metrics.csv").is_file()

@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from ldmlab.apps.build import build_data
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored, restore
 from ldmlab.conditioning.classes import ClassConditioner
@@ -74,7 +73,7 @@ def ask(cfg: DictConfig, restored: Restored) -> Batch:
         return Batch(index=torch.arange(count), label=torch.full((count,), int(cfg.label)))
     if isinstance(conditioner, TextConditioner | ClassConditioner | MaskConditioner):
         # Nothing was asked for: take the conditions of the run's own validation data.
-        validation = build_data(cfg)[1]
+        validation = build(cfg.data.validation)
         rows = [i % len(validation) for i in range(count)]
         given = validation.__getitems__(rows)
         return Batch(
