@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ldmlab.apps.evaluate import card_of, write_card
 from ldmlab.apps.instantiate import build
+from ldmlab.apps.multirun import report
 from ldmlab.apps.restore import restore
 from ldmlab.apps.session import Session, console
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
@@ -35,6 +36,7 @@ def run(cfg: DictConfig) -> None:
     restored = restore(cfg, folder.path)
     card = card_of(cfg, restored) or write_card(cfg, restored, session.seconds)
     session.close(card)
+    report({name: metric["value"] for name, metric in card["metrics"].items()})
     table = Table("metric", "value", "on real images", title=str(cfg.name))
     for name, metric in card["metrics"].items():
         real = metric.get("real")
