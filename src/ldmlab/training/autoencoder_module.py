@@ -69,11 +69,7 @@ class AutoencoderModule(StepModule):
         latent = self.autoencoder.encode(image)
         reconstruction = self.autoencoder.reconstruct(latent.sample(self.noise(batch)))
         terms = self.loss(image, reconstruction, latent.regularizer())
-        logs = {
-            "pixel": terms.pixel,
-            "perceptual": terms.perceptual,
-            "regularizer": terms.regularizer,
-        }
+        logs = {name: getattr(terms, name) for name in ("pixel", "perceptual", "regularizer")}
         total = terms.total
         networks: list[nn.Module] = [self.autoencoder]
         if self.adversary is not None and self.step < self.adversary.start:
