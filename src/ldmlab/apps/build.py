@@ -113,17 +113,18 @@ def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusio
             f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
             f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
         )
+    process = build_process(cfg)
     unet = build(
         cfg.unet,
         in_channels=codec.latent_channels + conditioner.map_channels,
-        out_channels=codec.latent_channels,
+        out_channels=codec.latent_channels * process.parameterization.outputs,
         token_dim=conditioner.token_dim,
         vector_dim=conditioner.vector_dim,
     )
     return LatentDiffusion(
         codec,
         ConditionalNetwork(unet, conditioner),
-        build_process(cfg),
+        process,
         cfg.stages.diffusion.condition_dropout,
     )
 

@@ -111,10 +111,13 @@ class Prediction:
     Attributes:
         x0: Estimate of the clean signal.
         eps: Estimate of the noise; x = alpha x0 + sigma eps holds exactly.
+        variance_place: Where a learned variance lies between the smallest (0) and the largest
+            (1) of a reverse step, in logarithms; None for a model with fixed variances.
     """
 
     x0: Float[Tensor, "b *shape"]
     eps: Float[Tensor, "b *shape"]
+    variance_place: Float[Tensor, "b *shape"] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,11 @@ class LossTerms:
     """A training loss before its mean is taken.
 
     Attributes:
-        per_sample: Weighted loss of each sample.
+        per_sample: Loss of each sample, its time's importance weight included.
+        unweighted: The same without the importance weight and without a gradient.
         t: Time at which each sample was noised.
     """
 
     per_sample: Float[Tensor, " b"]
+    unweighted: Float[Tensor, " b"]
     t: Float[Tensor, " b"]

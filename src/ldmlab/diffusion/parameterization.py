@@ -17,7 +17,13 @@ Coefficients = tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]
 
 
 class Parameterization(ABC):
-    """A pair (p, q) as a function of the noise level, with target p x0 + q eps."""
+    """A pair (p, q) as a function of the noise level, with target p x0 + q eps.
+
+    Attributes:
+        outputs: Numbers that the network gives for each value of the sample.
+    """
+
+    outputs: int = 1
 
     @abstractmethod
     def coefficients(self, level: NoiseLevel) -> Coefficients:
@@ -28,9 +34,13 @@ class Parameterization(ABC):
         p, q = self.coefficients(level)
         return level.alpha * q - level.sigma * p
 
-    def network_time(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The time that the network sees, 1000 t - 1: the published integer step of a table."""
-        return 1000 * t - 1
+    def input_scale(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """Factor of x before the network (EDM's c_in): 1, or what keeps x at unit variance."""
+        return torch.hypot(level.alpha, level.sigma).clamp(min=1).reciprocal()
+
+    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """What the network sees as time (EDM's c_noise): the published integer step 1000 t - 1."""
+        return (1000 * t - 1).clamp(min=0)
 
     def target(
         self, x0: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"], level: NoiseLevel
@@ -54,7 +64,8 @@ class Parameterization(ABC):
         Raises:
             ValueError: The 2x2 system is singular at the noisiest time.
         """
-        if float(self.determinant(schedule.level(torch.tensor(1.0))).abs()) < 1e-12:
+        # Not >=: where there is no signal, a determinant may be a NaN.
+        if not float(self.determinant(schedule.level(torch.tensor(1.0))).abs()) >= 1e-12:
             raise ValueError(
                 f"{type(self).__name__} cannot be solved for x0 at t = 1 of "
                 f"{type(schedule).__name__}, where no signal is left; use v or x0"
@@ -91,3 +102,33 @@ class Flow(Parameterization):
     def coefficients(self, level: NoiseLevel) -> Coefficients:
         """(-1, 1)."""
         return -torch.ones_like(level.alpha), torch.ones_like(level.alpha)
+
+
+class EDM(Parameterization):
+    """The preconditioned denoiser of EDM (Karras et al. 2022, table 1).
+
+    With s = sigma / alpha, on any schedule,
+    x0 = c_skip x / alpha + c_out F(c_in x / alpha, ln(s) / 4), so that input and target of the
+    network F have unit variance at every noise level.
+
+    Args:
+        data_std: Standard deviation of the data; 1 for normalised latents, .5 for images.
+    """
+
+    def __init__(self, data_std: float = 1.0) -> None:
+        self.data_std = data_std
+
+    def coefficients(self, level: NoiseLevel) -> Coefficients:
+        """((1 - c_skip) / c_out, -c_skip s / c_out)."""
+        s = level.sigma / level.alpha
+        total = s.square() + self.data_std**2
+        skip, out = self.data_std**2 / total, s * self.data_std / total.sqrt()
+        return (1 - skip) / out, -skip * s / out
+
+    def input_scale(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """c_in / alpha = 1 / sqrt(sigma² + alpha² data_std²)."""
+        return torch.hypot(level.sigma, level.alpha * self.data_std).reciprocal()
+
+    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """ln(s) / 4."""
+        return -level.log_snr / 8

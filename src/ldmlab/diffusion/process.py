@@ -11,6 +11,8 @@ from torch import Tensor
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
 from ldmlab.core.tensors import broadcast_like
+from ldmlab.diffusion.learned_variance import LearnedVariance, variance_bound
+from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.parameterization import Parameterization
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.times import TrainingTimes
@@ -77,9 +79,9 @@ class DiffusionProcess:
         """The network under one conditioning as a function of (x, t)."""
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            time = self.parameterization.network_time(t).to(x.device, torch.float32)
-            output = network(x, time.expand(len(x)), conditioning).to(x.dtype)
-            return self.parameterization.solve(output, x, self.schedule.level(t))
+            level = self.schedule.level(t)
+            output = self._output(network, x, t, level, conditioning)
+            return self.parameterization.solve(output, x, level)
 
         return denoise
 
@@ -94,13 +96,30 @@ class DiffusionProcess:
 
         The error is taken on the network's own target, where it is well conditioned, and the
         weight is carried over by the Jacobian d eps / d target = alpha / (alpha q - sigma p).
+        A parameterisation that learns its variance adds its share of the bound (L_hybrid).
         """
-        t = self.times(self.schedule, noise, x0)
+        draw = self.times(self.schedule, noise, x0)
+        t = draw.t
         eps = noise.normal(x0)
         level = self.schedule.level(t)
-        time = self.parameterization.network_time(t).to(torch.float32)
-        output = network(self.diffuse(x0, t, eps), time, conditioning).to(x0.dtype)
-        error = (output - self.parameterization.target(x0, eps, level)).square()
-        jacobian = level.alpha / self.parameterization.determinant(level)
+        x = self.diffuse(x0, t, eps)
+        output = self._output(network, x, t, level, conditioning)
+        error = output[:, : x0.shape[1]] - self.parameterization.target(x0, eps, level)
+        # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
+        signal = level.with_some_signal().alpha
+        jacobian = signal / self.parameterization.determinant(level)
         weight = self.weighting(self.schedule, t) * jacobian.square()
-        return LossTerms(per_sample=error.flatten(1).mean(1) * weight.to(error.dtype), t=t)
+        loss = error.square().flatten(1).mean(1) * weight.to(error.dtype)
+        if isinstance(self.parameterization, LearnedVariance):
+            prediction = self.parameterization.solve(output, x, level)
+            bound = variance_bound(self.schedule, prediction, x, x0, t)
+            loss = loss + self.parameterization.vlb_weight * bound
+        return LossTerms(per_sample=loss * draw.weight.to(loss), unweighted=loss.detach(), t=t)
+
+    def _output(
+        self, network: Network, x: Tensor, t: Tensor, level: NoiseLevel, conditioning: Conditioning
+    ) -> Tensor:
+        """The network's output for `x`, scaled and timed as the parameterisation wants it."""
+        scale = broadcast_like(self.parameterization.input_scale(level), x)
+        time = self.parameterization.network_time(t, level).to(x.device, torch.float32)
+        return network(scale * x, time.expand(len(x)), conditioning).to(x.dtype)

@@ -17,13 +17,19 @@ class Schedule(ABC):
 
     Attributes:
         num_steps: Length of the table behind the schedule; None when it is a formula.
+        first_time: The earliest time worth stepping to before t = 0: the first entry of a table.
     """
 
     num_steps: int | None = None
+    first_time: float
 
     @abstractmethod
     def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
         """The noise level at times in [0, 1]; t = 0 is exactly alpha = 1, sigma = 0."""
+
+    @abstractmethod
+    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The time of a log signal-to-noise ratio, clipped to [first_time, 1], in float64."""
 
 
 class TableSchedule(Schedule):
@@ -44,6 +50,7 @@ class TableSchedule(Schedule):
         if not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError("every beta of a schedule must lie in (0, 1]")
         self.num_steps = len(betas)
+        self.first_time = 1 / len(betas)
         self.betas = betas
         self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self._log_snr = {
@@ -66,6 +73,15 @@ class TableSchedule(Schedule):
         sigma = torch.where(t > 0, torch.sigmoid(-log_snr).sqrt(), 0.0)
         return NoiseLevel(alpha, sigma)
 
+    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The inverse of `level`, linear between entries."""
+        falling = self._table_on(log_snr.device)
+        wanted = log_snr.to(torch.float64).clamp(float(falling[-1]), float(falling[0]))
+        above = torch.searchsorted(-falling, -wanted).clamp(1, len(falling) - 1)
+        start, end = falling[above - 1], falling[above]
+        share = torch.where(wanted == end, 1.0, (start - wanted) / (start - end))
+        return (above + share) / len(falling)
+
     def _table_on(self, device: torch.device) -> Tensor:
         if device not in self._log_snr:
             self._log_snr[device] = next(iter(self._log_snr.values())).to(device)
@@ -75,10 +91,53 @@ class TableSchedule(Schedule):
 class RectifiedFlow(Schedule):
     """The straight path x_t = (1 - t) x0 + t eps (Liu et al. 2022)."""
 
+    first_time = 1e-3
+
     def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
         """alpha = 1 - t and sigma = t."""
         t = t.to(torch.float64)
         return NoiseLevel(1 - t, t)
+
+    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """sigma / (alpha + sigma)."""
+        return torch.sigmoid(-log_snr.to(torch.float64) / 2).clamp(self.first_time, 1)
+
+
+class KarrasVE(Schedule):
+    """The variance-exploding path x_t = x0 + sigma eps of EDM (Karras et al. 2022, equation 5).
+
+    sigma = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho for t > 0.
+
+    Args:
+        sigma_min: Noise where t falls to 0, in units of the data.
+        sigma_max: Noise at t = 1.
+        rho: Curvature; larger values spend more of [0, 1] on little noise.
+
+    Raises:
+        ValueError: Not 0 < sigma_min < sigma_max.
+    """
+
+    # Not 0, which is the data itself: where sigma is sigma_min to all digits of a float64.
+    first_time = 1e-18
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(
+                f"sigma_min must lie above 0 and below sigma_max; got {sigma_min} and {sigma_max}"
+            )
+        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
+        self._low, self._high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+
+    def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
+        """alpha = 1; sigma from `sigma_min` to `sigma_max`, and 0 at t = 0."""
+        t = t.to(torch.float64)
+        sigma = (self._low + t * (self._high - self._low)) ** self.rho
+        return NoiseLevel(torch.ones_like(t), torch.where(t > 0, sigma, 0.0))
+
+    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The inverse of sigma(t)."""
+        root = torch.exp(-log_snr.to(torch.float64) / 2) ** (1 / self.rho)
+        return ((root - self._low) / (self._high - self._low)).clamp(self.first_time, 1)
 
 
 def linear(
@@ -106,3 +165,28 @@ def cosine(num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999
     t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2).square()
     return TableSchedule((1 - f[1:] / f[:-1]).clamp(max=max_beta))
+
+
+def sigmoid(
+    num_steps: int = 1000, start: float = -3.0, end: float = 3.0, temperature: float = 1.0
+) -> TableSchedule:
+    """alpha_bar_t = (S(end) - S(t)) / (S(end) - S(start)), S a logistic curve (Jabri et al. 2022).
+
+    S runs from `start` to `end` in units of `temperature`; alpha_bar is kept above 1e-9.
+    """
+    t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+    curve = torch.sigmoid((start + t * (end - start)) / temperature)
+    alphas_cumprod = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(1e-9, 1)
+    return TableSchedule(1 - alphas_cumprod[1:] / alphas_cumprod[:-1])
+
+
+def zero_terminal_snr(schedule: TableSchedule) -> TableSchedule:
+    """The schedule shifted and scaled so that no signal is left at t = 1 (Lin et al. 2023).
+
+    sqrt(alpha_bar) is shifted to end at exactly 0 and scaled to keep its first value. Predict v
+    or x0 on it: eps says nothing about x0 at t = 1.
+    """
+    root = schedule.alphas_cumprod.sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    before = torch.cat([torch.ones(1, dtype=torch.float64), root[:-1]])
+    return TableSchedule(1 - (root / before).square())

@@ -62,6 +62,8 @@ class LatentDiffusion(nn.Module):
         self.network = network
         self.process = process
         self.condition_dropout = condition_dropout
+        # What the process remembers of its losses travels with the checkpoints.
+        self.loss_history = getattr(process.times, "state", None)
 
     def loss(self, batch: Batch, noise: Noise) -> LossTerms:
         """E ‖eps - eps_theta(z_t, t, tau(y))‖², weighted, for each sample.
@@ -92,6 +94,7 @@ class LatentDiffusion(nn.Module):
         sampler: Sampler,
         noise: Noise,
         guidance: Guidance | None = None,
+        weak: ConditionalNetwork | None = None,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Draw one image for each condition.
@@ -102,6 +105,8 @@ class LatentDiffusion(nn.Module):
             sampler: The steps from noise to data.
             noise: Row k of everything random belongs to sample k.
             guidance: How to strengthen the condition; the model as trained by default.
+            weak: A worse network to be guided away from, in the place of the unconditional one
+                (autoguidance).
             on_step: Called with the number of steps done and the latents so far.
 
         Returns:
@@ -123,10 +128,13 @@ class LatentDiffusion(nn.Module):
             width // factor,
             device=condition.device,
         )
-        start = noise.normal(like) * float(schedule.level(times[0]).sigma)
+        start = noise.normal(like) * float(schedule.level(times[0]).scale)
+        if weak is None:
+            against = self.process.denoiser(self.network, conditioner(conditioner.null(condition)))
+        else:
+            against = self.process.denoiser(weak, weak.conditioner(condition))
         denoiser = (guidance or NoGuidance())(
-            self.process.denoiser(self.network, conditioner(condition)),
-            self.process.denoiser(self.network, conditioner(conditioner.null(condition))),
+            self.process.denoiser(self.network, conditioner(condition)), against, schedule
         )
         z = sampler(denoiser, start, times, schedule, noise, on_step)
         return self.codec.decode(z)

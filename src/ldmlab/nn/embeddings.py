@@ -16,7 +16,8 @@ def sinusoidal_embedding(time: Float[Tensor, " b"], dim: int) -> Float[Tensor, "
     """
     half = dim // 2
     index = torch.arange(half, dtype=torch.float32, device=time.device)
-    angles = time.float()[:, None] * torch.exp(-math.log(10_000) / half * index)
+    # In the published order of operations: float32 rounding shows at time 1000.
+    angles = time.float()[:, None] * torch.exp(-math.log(10_000) * index / half)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ldmlab.core.random import SampleNoise, derive_seed
-from ldmlab.core.records import Batch
+from ldmlab.core.records import Batch, LossTerms
+from ldmlab.diffusion.times import LossSecondMoment
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.training.ema import EMA, Decay
 from ldmlab.training.lr_schedules import LRSchedule
@@ -50,9 +51,18 @@ class DiffusionModule(StepModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        loss = self.model.loss(batch, self.noise(batch)).per_sample.mean()
+        terms = self.model.loss(batch, self.noise(batch))
+        loss = terms.per_sample.mean()
+        self._remember(terms)
         self.log("train/loss", loss.detach(), sync_dist=True)
         return loss
+
+    def _remember(self, terms: LossTerms) -> None:
+        """Let times that learn from losses see those of all processes."""
+        times = self.model.process.times
+        if isinstance(times, LossSecondMoment):
+            t, losses = self.all_gather((terms.t, terms.unweighted))
+            times.observe(t.flatten(), losses.flatten())
 
     def advance(self) -> None:
         """Count the step, and let the average follow before anything is saved."""

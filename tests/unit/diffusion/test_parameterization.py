@@ -11,13 +11,24 @@ from torch import Tensor
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Conditioning
 from ldmlab.core.tensors import broadcast_like
-from ldmlab.diffusion.parameterization import X0, Eps, Flow, Parameterization, V
+from ldmlab.diffusion.learned_variance import LearnedVariance
+from ldmlab.diffusion.parameterization import EDM, X0, Eps, Flow, Parameterization, V
 from ldmlab.diffusion.process import DiffusionProcess
-from ldmlab.diffusion.schedule import RectifiedFlow, Schedule, cosine, linear
-from ldmlab.diffusion.times import LogitNormal, Uniform
-from ldmlab.diffusion.weighting import MinSNR, Unit, Velocity
+from ldmlab.diffusion.schedule import (
+    KarrasVE,
+    RectifiedFlow,
+    Schedule,
+    cosine,
+    linear,
+    scaled_linear,
+    sigmoid,
+    zero_terminal_snr,
+)
+from ldmlab.diffusion.times import LogitNormal, Stratified, Uniform
+from ldmlab.diffusion.weighting import EDM as EDMWeight
+from ldmlab.diffusion.weighting import VLB, MinSNR, SoftMinSNR, Unit, Velocity, Weighting
 
-ALL = [Eps(), X0(), V(), Flow()]
+ALL = [Eps(), X0(), V(), Flow(), EDM(), EDM(data_std=0.5)]
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,10 +63,13 @@ def _as_network(which: Parameterization, schedule: Schedule):
     return network
 
 
-@pytest.mark.parametrize("weighting", [Unit(), Velocity(), MinSNR()])
+WEIGHTINGS = [Unit(), Velocity(), MinSNR(), SoftMinSNR(), EDMWeight(), VLB()]
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("schedule", [linear(), RectifiedFlow()])
 def test_one_denoiser_has_one_loss_whatever_it_predicts(
-    weighting: Unit, schedule: Schedule
+    weighting: Weighting, schedule: Schedule
 ) -> None:
     times = LogitNormal(std=0.5) if schedule.num_steps is None else Uniform()
     x0 = SampleNoise(3, range(6)).normal(torch.empty(6, 2, 6, 6, dtype=torch.float64))
@@ -71,9 +85,70 @@ def test_one_denoiser_has_one_loss_whatever_it_predicts(
     torch.testing.assert_close(losses[2], losses[0], rtol=2e-4, atol=0)
 
 
-def test_a_pair_that_cannot_be_solved_is_refused() -> None:
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), zero_terminal_snr(scaled_linear())])
+@pytest.mark.parametrize("which", [Eps(), EDM()])
+def test_a_pair_that_cannot_be_solved_is_refused(
+    which: Parameterization, schedule: Schedule
+) -> None:
     with pytest.raises(ValueError, match="no signal is left"):
-        DiffusionProcess(RectifiedFlow(), Eps(), Unit(), Uniform())
+        DiffusionProcess(schedule, which, Unit(), Uniform())
+
+
+def test_a_learned_variance_needs_a_chain() -> None:
+    with pytest.raises(ValueError, match="chain"):
+        DiffusionProcess(KarrasVE(), LearnedVariance(), Unit(), Uniform())
+
+
+SCHEDULES = [
+    linear(), scaled_linear(), cosine(), sigmoid(), RectifiedFlow(), KarrasVE(),
+    zero_terminal_snr(scaled_linear()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_triple_that_is_not_refused_has_a_finite_loss(
+    weighting: Weighting, schedule: Schedule
+) -> None:
+    def silent(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        assert bool(torch.isfinite(time).all())
+        return torch.zeros_like(x)
+
+    x0 = SampleNoise(3, range(64)).normal(torch.empty(64, 5))
+    trained = 0
+    for which in ALL:
+        try:
+            process = DiffusionProcess(schedule, which, weighting, Stratified())
+        except ValueError:
+            continue
+        loss = process.loss(silent, x0, Conditioning(), SampleNoise(1, range(64))).per_sample
+        assert bool(torch.isfinite(loss).all())
+        assert float(loss.min()) >= 0
+        trained += 1
+    assert trained >= 3
+
+
+def test_edms_weight_makes_its_own_error_plain() -> None:
+    schedule, which = KarrasVE(), EDM(data_std=0.7)
+    process = DiffusionProcess(schedule, which, EDMWeight(data_std=0.7), Uniform())
+
+    def silent(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        return torch.zeros_like(x)
+
+    x0 = 0.7 * SampleNoise(3, range(4000)).normal(torch.empty(4000, 3, dtype=torch.float64))
+    terms = process.loss(silent, x0, Conditioning(), SampleNoise(1, range(4000)))
+    # Unit targets at every noise level: the silent network's loss is 1 in each part of [0, 1].
+    for part in range(4):
+        inside = (terms.t * 4).long() == part
+        assert float(terms.per_sample[inside].mean()) == pytest.approx(1.0, abs=0.06)
+
+
+def test_inputs_never_exceed_unit_size() -> None:
+    t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
+    for schedule in SCHEDULES:
+        level = schedule.level(t)
+        assert float((V().input_scale(level) * level.scale).max()) <= 1 + 1e-12
+    assert torch.equal(Eps().input_scale(RectifiedFlow().level(t)), torch.ones_like(t))
 
 
 def test_the_network_sees_the_published_integer_step() -> None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from ldmlab.diffusion.schedule import RectifiedFlow, TableSchedule, cosine, linear, scaled_linear
+from ldmlab.diffusion.schedule import (
+    KarrasVE,
+    RectifiedFlow,
+    Schedule,
+    TableSchedule,
+    cosine,
+    linear,
+    scaled_linear,
+    sigmoid,
+    zero_terminal_snr,
+)
 
 # alpha_bar at T, and the first 1-based step below one half.
 PUBLISHED = [
@@ -59,3 +71,41 @@ def test_noise_only_grows(schedule: TableSchedule) -> None:
 def test_betas_outside_their_range_are_refused() -> None:
     with pytest.raises(ValueError, match="beta"):
         TableSchedule(torch.tensor([0.1, 0.0]))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        linear(), cosine(), scaled_linear(), sigmoid(), RectifiedFlow(), KarrasVE(),
+        zero_terminal_snr(scaled_linear()),
+    ],
+)  # fmt: skip
+def test_time_inverts_the_noise_level(schedule: Schedule) -> None:
+    t = torch.linspace(max(schedule.first_time, 1e-6), 0.999, 313, dtype=torch.float64)
+    torch.testing.assert_close(schedule.time(schedule.level(t).log_snr), t, rtol=0, atol=1e-9)
+    ends = torch.tensor([math.inf, -math.inf], dtype=torch.float64)
+    assert schedule.time(ends).tolist() == [schedule.first_time, 1.0]
+
+
+def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_its_first_step() -> None:
+    plain, shifted = scaled_linear(), zero_terminal_snr(scaled_linear())
+    assert float(shifted.level(torch.tensor(1.0)).alpha) == 0
+    assert float(shifted.alphas_cumprod[0]) == pytest.approx(float(plain.alphas_cumprod[0]))
+    before = torch.tensor(0.999, dtype=torch.float64)
+    assert 0 < float(shifted.level(before).alpha) < float(plain.level(before).alpha)
+
+
+def test_sigmoid_falls_like_a_logistic_curve() -> None:
+    curve = torch.sigmoid(torch.tensor([-3.0, 0.0, 3.0], dtype=torch.float64))
+    want = (curve[2] - curve[1]) / (curve[2] - curve[0])
+    assert float(sigmoid().alphas_cumprod[499]) == pytest.approx(float(want))
+    assert float(sigmoid().alphas_cumprod[-1]) == pytest.approx(1e-9)
+
+
+def test_karras_ve_reaches_from_its_smallest_to_its_largest_noise() -> None:
+    schedule = KarrasVE()
+    level = schedule.level(torch.tensor([0.0, schedule.first_time, 1.0], dtype=torch.float64))
+    assert level.sigma.tolist() == pytest.approx([0.0, 0.002, 80.0])
+    assert level.alpha.tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match="sigma_min"):
+        KarrasVE(sigma_min=3, sigma_max=2)

@@ -11,6 +11,7 @@ from ldmlab.core.random import Noise
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
+from ldmlab.diffusion.transition import transitions
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class DDIM(Sampler):
     """x_s = alpha_s x0 + sqrt(sigma_s² - v²) eps + v z (Song et al. 2021, equation 12).
 
     Args:
-        eta: 0 is deterministic; 1 on every step of the table is DDPM with `beta_tilde`.
+        eta: 0 is deterministic, and runs backwards on rising times (inversion);
+            1 on every step of the table is DDPM with `beta_tilde`.
     """
 
     eta: float = 0.0
@@ -33,12 +35,12 @@ class DDIM(Sampler):
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
         """Carry `x` from times[0] to times[-1]."""
-        level = schedule.level(times)
-        a_t, a_s = level.alpha[:-1], level.alpha[1:]
-        s_t, s_s = level.sigma[:-1], level.sigma[1:]
-        step = (s_t**2 - (a_t / a_s * s_s) ** 2).clamp(min=0)
-        std = self.eta * s_s / s_t * step.sqrt()
-        signal, direction = a_s.tolist(), (s_s**2 - std**2).clamp(min=0).sqrt().tolist()
+        step = transitions(schedule, times)
+        # Rising times have no forward variance: they are deterministic, an inversion.
+        std = self.eta * step.posterior_variance.sqrt()
+        s_s = step.end.sigma
+        signal = step.end.alpha.tolist()
+        direction = (s_s.square() - std.square()).clamp(min=0).sqrt().tolist()
         for i, deviation in enumerate(std.tolist()):
             prediction = denoiser(x, times[i])
             x = signal[i] * prediction.x0 + direction[i] * prediction.eps

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
+from ldmlab.core.records import Prediction
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
+from ldmlab.diffusion.transition import transitions
+
+Variance = Literal["beta", "beta_tilde", "learned"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,10 @@ class DDPM(Sampler):
 
     Args:
         variance: `beta` is the forward step's, `beta_tilde` the posterior's: the right ones for
-            data of unit variance and for a single data point.
+            data of unit variance and for a single data point. `learned` asks the model.
     """
 
-    variance: Literal["beta", "beta_tilde"] = "beta_tilde"
+    variance: Variance = "beta_tilde"
 
     def __call__(
         self,
@@ -35,21 +42,26 @@ class DDPM(Sampler):
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
         """Carry `x` from times[0] to times[-1]; no noise is added where the chain ends at t = 0."""
-        level = schedule.level(times)
-        (a_t, a_s), (s_t, s_s) = _pairs(level.alpha), _pairs(level.sigma)
-        ratio = a_t / a_s
-        step = (s_t**2 - (ratio * s_s) ** 2).clamp(min=0)
-        posterior = step * s_s**2 / s_t**2
-        std = (step if self.variance == "beta" else posterior).sqrt() * (s_s > 0)
-        keep, signal = (ratio * s_s**2 / s_t**2).tolist(), (a_s * step / s_t**2).tolist()
-        for i, deviation in enumerate(std.tolist()):
-            x = keep[i] * x + signal[i] * denoiser(x, times[i]).x0
-            if deviation > 0:
-                x = x + deviation * noise.normal(x)
+        step = transitions(schedule, times)
+        small, large = step.posterior_variance.sqrt(), step.variance.sqrt()
+        noisy = (step.end.sigma > 0).tolist()
+        keep, signal = step.keep.tolist(), step.signal.tolist()
+        fixed = (large if self.variance == "beta" else small).tolist()
+        for i in range(len(times) - 1):
+            prediction = denoiser(x, times[i])
+            x = keep[i] * x + signal[i] * prediction.x0
+            if noisy[i]:
+                std: float | Tensor = fixed[i]
+                if self.variance == "learned":
+                    std = _learned(prediction, float(small[i]), float(large[i]))
+                x = x + std * noise.normal(x)
             if on_step is not None:
                 on_step(i + 1, x)
         return x
 
 
-def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
-    return values[:-1], values[1:]
+def _learned(prediction: Prediction, small: float, large: float) -> Tensor:
+    place = prediction.variance_place
+    if place is None:
+        raise UserError("variance=learned needs parameterization=learned_variance")
+    return torch.exp(place * math.log(large) + (1 - place) * math.log(small))

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.schedule import Schedule
 
 OnStep = Callable[[int, Tensor], None]
-Spacing = Literal["trailing", "linspace"]
+Spacing = Literal["trailing", "linspace", "leading", "leading_plus_one"]
+Final = Literal["data", "first_entry"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,13 @@ class Sampler(ABC):
 
     Args:
         steps: Number of denoiser calls, at least 1.
-        spacing: `trailing` divides [0, 1] evenly; `linspace` takes the table entries
-            round(linspace(0, T - 1, steps)). Both end at t = 0.
+        spacing: `trailing` divides [0, 1] evenly. `linspace` takes the table entries
+            round(linspace(0, T - 1, steps)), or the even division of [first_time, 1] of a
+            formula. `leading` takes entries 0, c, 2c, … with c = T // steps, and
+            `leading_plus_one` all of 1, 1 + c, … < T + 1, as published with latent diffusion:
+            their number exceeds `steps` where T does not divide by it.
+        final: Where the list ends: at the `data`, or at the `first_entry` of the table, as
+            published with latent diffusion.
 
     Raises:
         ValueError: `steps` is below 1.
@@ -34,18 +41,56 @@ class Sampler(ABC):
 
     steps: int = 50
     spacing: Spacing = "trailing"
+    final: Final = "data"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"a sampler needs at least one step, not steps={self.steps}")
 
-    def times(self, schedule: Schedule) -> Float[Tensor, " n"]:
-        """The `steps` + 1 times from noise to data, in float64 on the CPU."""
-        if self.spacing == "linspace" and schedule.num_steps is not None:
-            last = schedule.num_steps - 1
-            entries = torch.linspace(last, 0, self.steps, dtype=torch.float64).round()
-            return torch.cat([(entries + 1) / schedule.num_steps, torch.zeros(1)])
-        return torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
+    def times(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
+        """The falling times from noise to data, in float64 on the CPU.
+
+        Args:
+            schedule: Noise level as a function of time.
+            start: Largest time to keep; below 1 for image to image.
+
+        Raises:
+            UserError: The spacing does not fit the schedule, or nothing is left below `start`.
+        """
+        count = schedule.num_steps
+        if self.spacing == "trailing":
+            times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
+        elif self.spacing == "linspace" and count is None:
+            times = torch.linspace(1, schedule.first_time, self.steps, dtype=torch.float64)
+        elif count is None:
+            raise UserError(
+                f"spacing={self.spacing} picks entries of a table and {type(schedule).__name__} "
+                f"is a formula: use trailing or linspace"
+            )
+        else:
+            times = (self._entries(count).flip(0) + 1) / count
+        end = schedule.first_time if self.final == "first_entry" else 0.0
+        kept = times[(times <= start + 1e-9) & (times > end)]
+        if len(kept) == 0:
+            raise UserError(f"no time of {self.steps} steps lies below start={start}")
+        return torch.cat([kept, torch.tensor([end], dtype=torch.float64)])
+
+    def _entries(self, count: int) -> Float[Tensor, " n"]:
+        """Rising entries of a table of `count` steps."""
+        if self.spacing == "linspace":
+            return torch.linspace(0, count - 1, self.steps, dtype=torch.float64).round()
+        stride = count // self.steps
+        if stride == 0:
+            raise UserError(f"steps={self.steps} exceeds the {count} steps of the schedule")
+        if self.spacing == "leading":
+            return torch.arange(self.steps, dtype=torch.float64) * stride
+        entries = torch.arange(0, count, stride, dtype=torch.float64) + 1
+        if entries[-1] >= count:
+            raise UserError(
+                f"leading_plus_one with steps={self.steps} asks for entry {count} of a table "
+                f"whose last is {count - 1}: choose another number of steps, or leading"
+            )
+        return entries
 
     @abstractmethod
     def __call__(
@@ -62,7 +107,8 @@ class Sampler(ABC):
         Args:
             denoiser: The model, guided or not.
             x: Samples at times[0].
-            times: Falling times on the CPU; may start below 1 (image to image).
+            times: Falling times on the CPU; may start below 1 (image to image), and rise for a
+                deterministic sampler (inversion).
             schedule: Noise level as a function of time.
             noise: Source of the noise that a stochastic sampler adds.
             on_step: Called with the number of steps done and the samples so far.

@@ -1,0 +1,73 @@
+"""Learned variances of the reverse chain, between the two fixed ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ldmlab.core.records import Prediction
+from ldmlab.diffusion.level import NoiseLevel
+from ldmlab.diffusion.parameterization import Eps
+from ldmlab.diffusion.reverse import chain_step, gaussian_nll, log_variance, posterior_kl
+from ldmlab.diffusion.schedule import Schedule
+
+
+class LearnedVariance(Eps):
+    """The network predicts eps and, in a second half of its channels, the variance's place v.
+
+    log variance = v log beta + (1 - v) log beta_tilde (Nichol & Dhariwal 2021, equation 15). The
+    process adds the variational bound to its loss, with a weight that leaves eps alone
+    (L_hybrid, equation 16).
+
+    Args:
+        vlb_weight: Weight of the bound, in nats a value summed over the chain.
+    """
+
+    outputs = 2
+
+    def __init__(self, vlb_weight: float = 0.001) -> None:
+        self.vlb_weight = vlb_weight
+
+    def check(self, schedule: Schedule) -> None:
+        """Refuse a schedule without steps too: its reverse variances are undefined."""
+        super().check(schedule)
+        if schedule.num_steps is None:
+            raise ValueError(
+                f"a learned variance needs a chain of steps; {type(schedule).__name__} is a "
+                f"formula: use linear, scaled_linear, cosine or sigmoid"
+            )
+
+    def solve(
+        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], level: NoiseLevel
+    ) -> Prediction:
+        """x0 and eps from the first half of the channels, v from the second."""
+        eps, place = output.chunk(2, dim=1)
+        # The network's output near 0 means the middle; it is not clipped to [0, 1].
+        return replace(super().solve(eps, x, level), variance_place=(place + 1) / 2)
+
+
+def variance_bound(
+    schedule: Schedule,
+    prediction: Prediction,
+    x: Float[Tensor, "b *shape"],
+    x0: Float[Tensor, "b *shape"],
+    t: Float[Tensor, " b"],
+) -> Float[Tensor, " b"]:
+    """T L_{t-1}, a mean over each sample's values in nats, with a gradient for the variance only.
+
+    Raises:
+        ValueError: The prediction has no learned variance, or the schedule is no table.
+    """
+    count = schedule.num_steps
+    if prediction.variance_place is None or count is None:
+        raise ValueError("a learned variance needs a table of steps: a chain such as cosine")
+    estimate = prediction.x0.detach()
+    log_var = log_variance(schedule, t, count, prediction.variance_place, x)
+    kl = posterior_kl(chain_step(schedule, t, count), x0, estimate, log_var)
+    first = (t * count).round() <= 1
+    nll = gaussian_nll(x0, estimate, log_var)
+    terms = torch.where(first.reshape(-1, *[1] * (x.ndim - 1)), nll, kl)
+    return count * terms.flatten(1).mean(1)
