@@ -1,10 +1,22 @@
-"""Shape and type checks on the pure layers, for every test."""
+"""Shape and type checks on the pure layers, for every test, and a bytecode cache for all."""
 
 from __future__ import annotations
+
+import os
+import sys
+import tempfile
 
 from jaxtyping import install_import_hook
 
 _CHECKED = ("core", "diffusion", "nn", "autoencoding", "conditioning", "models", "data")
+
+if sys.dont_write_bytecode:
+    # Each process that a test starts would compile torch and lightning anew, which is most of
+    # what such a test costs. A folder that goes with this process leaves the checkout clean.
+    _cache = tempfile.TemporaryDirectory(prefix="ldmlab-bytecode-", ignore_cleanup_errors=True)
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = _cache.name
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # `python -B` sets none
 
 # Before the first import of a layer. The tower: an int is welcome where a float is asked for.
 install_import_hook(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ldmlab.apps import cli
 from ldmlab.apps.conf import conf_dir, options
 from ldmlab.apps.overrides import parse
 from ldmlab.apps.verbs import VERBS
@@ -34,7 +35,6 @@ def _run(*command: str, cwd: Path, **environment: str) -> tuple[subprocess.Compl
     return done, time.monotonic() - start
 
 
-@pytest.mark.parametrize("program", [[*MODULE, "train"], [sys.executable, str(ROOT / "train.py")]])
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
@@ -47,9 +47,32 @@ def _run(*command: str, cwd: Path, **environment: str) -> tuple[subprocess.Compl
         ("~optimizer", "nothing may be deleted"),
     ],
 )
-def test_a_mistake_is_one_quick_line(
-    tmp_path: Path, program: list[str], argument: str, words: str
+def test_a_mistake_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    argument: str,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", argument])
+    said = capfd.readouterr().err
+    assert stop.value.code == 2 and words in said
+    assert said.startswith("ldmlab: error: ") and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# In processes of their own: mistakes that arguments show, and that take a configuration.
+@pytest.mark.parametrize(
+    ("program", "argument", "words"),
+    [
+        ([*MODULE, "train"], "stages.autoencoder.batch_size=0", "batch_size must be"),
+        ([sys.executable, str(ROOT / "train.py")], "schedule=cosin", "did you mean cosine"),
+        ([sys.executable, str(ROOT / "train.py")], "stages.diffusion.lrr=1", "stages.diffusion.lr"),
+    ],
+)
+def test_a_mistake_is_quick(tmp_path: Path, program: list[str], argument: str, words: str) -> None:
     done, seconds = _run(*program, argument, cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr
     assert done.stderr.startswith("ldmlab: error: ") and done.stderr.count("\n") == 1

@@ -24,7 +24,17 @@ MODEL_GROUPS = (
     "schedule", "parameterization", "weighting", "times", "optimizer", "lr_schedule", "sampler",
     "guidance", "evaluation", "data", "experiment",
 )  # fmt: skip
-GROUPS = {*MODEL_GROUPS, "trainer", "callbacks", "logger", "paths", "launcher", "sweep", "debug"}
+GROUPS = {
+    *MODEL_GROUPS,
+    "density",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+    "launcher",
+    "sweep",
+    "debug",
+}
 LEAVES = [(group, leaf) for group in MODEL_GROUPS for leaf in options()[group]]
 
 

@@ -42,7 +42,7 @@ def test_the_diffusion_model_overfits_one_batch() -> None:
     batch = train.__getitems__(list(range(8)))
     optimizer = muon(model.network, 3e-3, (0.9, 0.99), 0.0)
     losses = []
-    for step in range(150):
+    for step in range(100):
         loss = model.loss(batch, SampleNoise(step, range(8))).per_sample.mean()
         optimizer.zero_grad()
         loss.backward()

@@ -22,8 +22,8 @@ def test_two_short_stages_beat_chance_and_the_shuffled_control(tmp_path: Path) -
             "unet.channels=32",
             "unet.channel_mult=[1]",
             "conditioner.dim=32",
-            "stages.autoencoder.max_steps=150",
-            "stages.diffusion.max_steps=250",
+            "stages.autoencoder.max_steps=100",
+            "stages.diffusion.max_steps=150",
         ]
     )
     card = json.loads((tmp_path / "smoke/diffusion/latest/card.json").read_text())

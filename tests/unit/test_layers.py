@@ -14,6 +14,8 @@ _LAYERS = (
     "core diffusion nn data autoencoding conditioning models evaluation interop training".split()
 )
 
+_JUDGING = "evaluation.vistas_metrics"
+
 # One process per layer, forked from one that has torch already: its import takes seconds.
 _PROBE = """
 import importlib, json, os, pkgutil, sys
@@ -22,7 +24,8 @@ import ldmlab
 
 def probe(layer):
     package = importlib.import_module(f"ldmlab.{layer}")
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    inside = getattr(package, "__path__", ())  # a lone module has none
+    for module in pkgutil.walk_packages(inside, package.__name__ + "."):
         importlib.import_module(module.name)
     return sorted({name.split(".")[0] for name in sys.modules})
 
@@ -46,7 +49,10 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def imported() -> dict[str, list[str] | str]:
     done = subprocess.run(
-        [sys.executable, "-c", _PROBE, *_LAYERS], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _PROBE, *_LAYERS, _JUDGING],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     answers: dict[str, list[str] | str] = json.loads(done.stdout.splitlines()[-1])
     return answers
@@ -59,6 +65,13 @@ def test_a_layer_imports_only_its_own_packages(
     modules = imported[layer]
     assert isinstance(modules, list), modules
     assert not set(modules) & set(_FOREIGN) - set(_MAY.get(layer, ()))
+
+
+def test_judging_needs_neither_lightning_nor_hydra(imported: dict[str, list[str] | str]) -> None:
+    modules = imported[_JUDGING]
+    assert isinstance(modules, list), modules
+    assert "ldmlab" in modules and "torch" in modules
+    assert not set(modules) & {"lightning", "hydra", "torchmetrics"}
 
 
 def test_the_command_line_starts_without_torch() -> None:

@@ -20,8 +20,8 @@ from ldmlab.apps.validate import check_types, validate
 from ldmlab.core.errors import UserError
 
 # What may differ between the run that trained a model and a verb that uses it.
-CHANGEABLE = ("sampler", "guidance", "evaluation", "data", "trainer", "paths", "logger")
-_CHANGEABLE_GROUPS = ("sampler", "guidance", "evaluation")
+CHANGEABLE = ("sampler", "guidance", "evaluation", "density", "data", "trainer", "paths", "logger")
+_CHANGEABLE_GROUPS = ("sampler", "guidance", "evaluation", "density")
 _CHANGEABLE_KEYS = ("seed", "traceback", "codec.run")
 
 

@@ -11,9 +11,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ldmlab.apps.build import build_data
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored, restore
-from ldmlab.evaluation.evaluation import Evaluation, Subject
+from ldmlab.evaluation.evaluation import Evaluation, OnProgress, Subject
+from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 
 
 def run(cfg: DictConfig) -> None:
@@ -44,15 +46,37 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
         The card.
     """
     started = time.monotonic()
-    evaluation: Evaluation = build(cfg.evaluation)
     sampler, guidance = build(cfg.sampler), build(cfg.guidance)
     subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
-    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    wanted = list(cfg.get("metrics", ["judge"]))
+    metrics: dict[str, Any] = {}
+    # What was measured before under the same protocol stays beside what is measured now.
+    if (before := card_of(cfg, restored)) is not None:
+        metrics |= before["metrics"]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("judging", total=None)
-        metrics = evaluation(
-            subject, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+
+        def on_progress(name: str) -> OnProgress:
+            task = progress.add_task(name, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        if "judge" in wanted:
+            evaluation: Evaluation = build(cfg.evaluation)
+            metrics |= evaluation(subject, on_progress("judging"))
+        if "bits_per_dim" in wanted:
+            train, unseen, _ = build_data(cfg)
+            bits = BitsPerDim(**cfg.bits_per_dim)
+            metrics |= bits(subject, unseen, on_progress("bits per dim"))
+            if cfg.density.network is not None:
+                density = DensityBaseline(**{**cfg.density, "network": build(cfg.density.network)})
+                metrics |= density(
+                    subject, train, unseen, bits.num_samples, on_progress("density baseline")
+                )
     card = {
         "metrics": metrics,
         **_heading(cfg, restored),

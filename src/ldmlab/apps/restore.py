@@ -9,11 +9,11 @@ import torch
 from omegaconf import DictConfig
 
 from ldmlab.apps.build import build_codec, build_model
-from ldmlab.apps.runs import RunFolder, find_run
+from ldmlab.apps.runs import RunFolder, find_checkpoint, find_run
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.checkpoints import load_weights, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
         UserError: The run has no checkpoint of stage two, or of another architecture.
     """
     folder = find_run(run)
-    path = Path(run) if Path(run).suffix == ".ckpt" else folder.checkpoints / "last.ckpt"
+    path = find_checkpoint(run)
     checkpoint = read_checkpoint(path)
     state = checkpoint["state_dict"]
     if not any(name.startswith("model.network.") for name in state):
@@ -68,9 +68,5 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
         for name, value in (state | averaged).items()
         if name.startswith("model.")
     }
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        difference = " ".join(str(error).split("\n\t")[1].split())
-        raise UserError(f"{path} does not fit its configuration: {difference}") from error
+    load_weights(model, weights, f"{path} does not fit its configuration")
     return Restored(model.eval().to(device), spec, folder, int(state["steps"]))

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ldmlab.apps.environment import describe_environment, redact
 from ldmlab.apps.suggest import did_you_mean
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_json, write_text
+from ldmlab.core.files import sweep_partial, write_json, write_text
 
 _LATEST = "latest"
 # Hydra refuses `=` in values, shells split at spaces, and `..` leaves the folder.
@@ -127,6 +127,11 @@ class RunFolder:
             raise UserError(f"{self.card} is damaged ({error}): delete it and evaluate") from error
         return card
 
+    def sweep(self) -> None:
+        """Remove the unfinished files of processes killed long ago."""
+        for folder in (self.path, self.checkpoints, self.samples):
+            sweep_partial(folder)
+
     def link_latest(self) -> None:
         """Point `latest`, beside the folder, at this run."""
         link = self.path.parent / _LATEST
@@ -165,7 +170,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     Raises:
         UserError: If the path leads to no run, or the run has no checkpoint yet.
     """
-    if Path(path).is_file():
+    # Another file, such as config.yaml, leads to the run that it lies in.
+    if Path(path).suffix == ".ckpt" and Path(path).is_file():
         return Path(path).resolve()
     run = find_run(path)
     named = [run.checkpoints / f"{name}.ckpt" for name in ("last", "best")]

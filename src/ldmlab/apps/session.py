@@ -21,7 +21,7 @@ from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.pictures import Pictures
 from ldmlab.training.callbacks.progress import ProgressDisplay
-from ldmlab.training.checkpoints import newest_checkpoint, read_checkpoint, steps_of
+from ldmlab.training.checkpoints import Resume, newest_checkpoint
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.fit import Trial, is_main_process
 from ldmlab.training.loggers import build_loggers, close_loggers
@@ -66,6 +66,7 @@ class Session:
         """The folder of a stage's run, made or found again."""
         folder = RunFolder.create(self.cfg.paths.runs, self.cfg.name, stage, id)
         if is_main_process():
+            folder.sweep()
             folder.write_config(self.cfg)
             folder.write_environment()
             folder.link_latest()
@@ -94,12 +95,11 @@ class Session:
         resume = self._resume_from(folder)
         spent = _read_seconds(folder) if resume is not None else 0.0
         if resume is not None:
-            done = steps_of(resume)
-            if done >= options.max_steps:
-                console.print(f"{stage}: finished at step {done}, reusing {folder.path}")
+            if resume.step >= options.max_steps:
+                console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
                 self.seconds[stage] = spent
                 return
-            console.print(f"{stage}: continuing {folder.path} from step {done}")
+            console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
         trial = Trial(
             module,
             BatchDataModule(
@@ -144,20 +144,19 @@ class Session:
             "default_root_dir": str(folder.path),
         }
 
-    def _resume_from(self, folder: RunFolder) -> Path | None:
+    def _resume_from(self, folder: RunFolder) -> Resume | None:
         """The checkpoint to continue from, as `resume` asks for."""
         if self.cfg.resume == "never":
             return None
         if self.cfg.resume != "auto":
-            read_checkpoint(self.cfg.resume)
-            return Path(self.cfg.resume)
+            return Resume.at(self.cfg.resume)
         found = newest_checkpoint(folder.checkpoints)
         if found is None:
             return None
-        path, complaints = found
+        resume, complaints = found
         for complaint in complaints:
-            console.print(f"[yellow]warning:[/] {complaint}; continuing from {path.name}")
-        return path
+            console.print(f"[yellow]warning:[/] {complaint}; continuing from {resume.path.name}")
+        return resume
 
 
 def _plain(node: Any) -> Any:

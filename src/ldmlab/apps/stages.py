@@ -15,13 +15,13 @@ from ldmlab.apps.build import (
     build_model,
 )
 from ldmlab.apps.instantiate import build
-from ldmlab.apps.runs import RunFolder, find_run
+from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.errors import UserError
 from ldmlab.data.memory import InMemory, in_order, with_latents
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.checkpoints import load_weights, read_checkpoint
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
@@ -92,22 +92,9 @@ def load_codec(session: Session) -> Codec:
     codec = build_codec(cfg, session.spec)
     if not isinstance(codec, NormalizedCodec):
         return codec
-    path = cfg.codec.run
-    if path is None:
-        id = session.id(AUTOENCODER_KEYS)
-        path = Path(cfg.paths.runs) / cfg.name / "autoencoder" / id
-        if not (path / "checkpoints" / "last.ckpt").is_file():
-            raise UserError(
-                f"stage two needs the autoencoder of stage one and {path} has none: train it with "
-                "stage=autoencoder (or stage=all), or name one with codec.run=<run folder>"
-            )
-    try:
-        codec.autoencoder.load_state_dict(autoencoder_weights(Path(path)))
-    except RuntimeError as error:
-        difference = " ".join(str(error).split("\n\t")[1].split())
-        raise UserError(
-            f"codec.run={path} is another autoencoder than this configuration's: {difference}"
-        ) from error
+    path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
+    misfit = f"codec.run={path} is another autoencoder than this configuration's"
+    load_weights(codec.autoencoder, autoencoder_weights(path), misfit)
     count = min(cfg.codec.num_images, len(session.train))
     chunks = (
         session.train.__getitems__(list(range(i, min(i + ENCODED_AT_ONCE, count))))
@@ -117,16 +104,28 @@ def load_codec(session: Session) -> Codec:
     return codec
 
 
-def autoencoder_weights(path: Path) -> dict[str, Any]:
+def autoencoder_weights(path: str | Path) -> dict[str, Any]:
     """The autoencoder's tensors in a stage-one run or checkpoint.
 
     Raises:
         UserError: There is no autoencoder in it.
     """
-    checkpoint = path if path.suffix == ".ckpt" else find_run(path).checkpoints / "last.ckpt"
-    state = read_checkpoint(checkpoint)["state_dict"]
+    state = read_checkpoint(find_checkpoint(path))["state_dict"]
     prefix = "autoencoder."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if not weights:
         raise UserError(f"codec.run={path} is no run of stage one; it holds no autoencoder")
     return weights
+
+
+def _own_stage_one(session: Session) -> Path:
+    """The checkpoint of this experiment's autoencoder."""
+    cfg = session.cfg
+    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / session.id(AUTOENCODER_KEYS)
+    try:
+        return find_checkpoint(run)
+    except UserError as error:
+        raise UserError(
+            f"stage two needs the autoencoder of stage one and {run} has none: train it with "
+            "stage=autoencoder (or stage=all), or name one with codec.run=<run folder>"
+        ) from error

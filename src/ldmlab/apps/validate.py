@@ -41,6 +41,10 @@ def one_of(*names: str) -> Check:
     return Check(" or ".join(names), lambda value: value in names)
 
 
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and set(value) <= {"judge", "bits_per_dim"}
+
+
 def _or_null(check: Check) -> Check:
     return Check(f"{check.expects}, or null", check.holds, optional=True)
 
@@ -108,6 +112,12 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("*.timesteps", POSITIVE_INT),
     ("*.num_steps", POSITIVE_INT),
     ("sampler.steps", POSITIVE_INT),
+    ("metrics", Check("a list of judge and bits_per_dim", _is_metrics)),
+    ("bits_per_dim.terms", _or_null(POSITIVE_INT)),
+    ("bits_per_dim.variance", one_of("beta", "beta_tilde", "learned")),
+    ("bits_per_dim.trace", one_of("hutchinson", "exact")),
+    ("bits_per_dim.tolerance", POSITIVE),
+    ("density.max_steps", POSITIVE_INT),
 )
 
 

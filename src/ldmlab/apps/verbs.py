@@ -77,6 +77,8 @@ _TABLE = (
         (
             ("ldmlab evaluate run=runs/quickstart/diffusion/latest", "every metric of the run"),
             ("ldmlab evaluate run=R sampler=ddim sampler.steps=20", "with another sampler"),
+            ("ldmlab evaluate run=R metrics=[bits_per_dim]", "likelihood by bound and by ODE"),
+            ("ldmlab evaluate run=R metrics=[bits_per_dim] density=realnvp", "and of a flow"),
         ),
         "ldmlab.apps.evaluate:run",
         Source.RUN,

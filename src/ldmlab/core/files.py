@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _SUFFIX = ".part"
+_SIX_HOURS = 6 * 3600.0
 
 
 @contextmanager
@@ -52,11 +54,25 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | list[Any
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def sweep_partial(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed writers left in `folder`, and name it."""
-    orphans = sorted(Path(folder).glob(f".*{_SUFFIX}"))
-    for orphan in orphans:
-        orphan.unlink(missing_ok=True)
+def sweep_partial(folder: str | os.PathLike[str], age: float = _SIX_HOURS) -> list[Path]:
+    """Remove what killed writers left in `folder`, and name it.
+
+    Args:
+        folder: Where files are written.
+        age: Seconds since the last write after which a writer is taken for dead. Its process id
+            would not tell: it may be of another machine that shares the folder.
+
+    Returns:
+        What was removed.
+    """
+    orphans = []
+    for partial in sorted(Path(folder).glob(f".*{_SUFFIX}")):
+        try:
+            if time.time() - partial.stat().st_mtime > age:
+                partial.unlink()
+                orphans.append(partial)
+        except OSError:  # just renamed or swept by another process, or not ours: leave it
+            continue
     return orphans
 
 

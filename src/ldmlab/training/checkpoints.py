@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write
@@ -53,20 +56,53 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def steps_of(path: str | Path) -> int:
-    """Number of steps behind a checkpoint."""
-    return int(read_checkpoint(path)["state_dict"]["steps"])
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) -> None:
+    """Give a module exactly these tensors.
+
+    Args:
+        module: What takes them.
+        weights: Every tensor of its state by name, and no other.
+        misfit: What to say of another architecture's tensors; the first difference follows.
+
+    Raises:
+        UserError: A tensor is missing, left over or of another shape.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        difference = " ".join(str(error).split("\n\t")[1].split())
+        raise UserError(f"{misfit}: {difference}") from error
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, list[str]] | None:
+@dataclass(frozen=True)
+class Resume:
+    """A checkpoint that was found readable, to continue from.
+
+    Attributes:
+        path: Its file.
+        step: Steps behind it.
+    """
+
+    path: Path
+    step: int
+
+    @classmethod
+    def at(cls, path: str | Path) -> Resume:
+        """Read a checkpoint once, for its step.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        return cls(Path(path), int(read_checkpoint(path)["state_dict"]["steps"]))
+
+
+def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
     """The newest readable checkpoint of a folder, and a line for each damaged one before it."""
     complaints = []
     paths = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
     for path in paths:
         try:
-            read_checkpoint(path)
+            return Resume.at(path), complaints
         except UserError as error:
             complaints.append(str(error))
-        else:
-            return path, complaints
     return None

@@ -7,14 +7,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from ldmlab.training.checkpoints import AtomicCheckpointIO, steps_of
+from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepCounter, StepModule
@@ -43,7 +42,7 @@ class Trial:
     callbacks: Sequence[L.Callback]
     loggers: Sequence[Logger]
 
-    def fit(self, resume: Path | None = None) -> float:
+    def fit(self, resume: Resume | None = None) -> float:
         """Train until the module's last step.
 
         Args:
@@ -69,9 +68,10 @@ class Trial:
         if resume is not None:
             for logger in self.loggers:
                 if isinstance(logger, MetricsFile):
-                    logger.forget_after(steps_of(resume))
+                    logger.forget_after(resume.step)
         started = time.monotonic()
-        trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
+        path = None if resume is None else resume.path
+        trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
 
 

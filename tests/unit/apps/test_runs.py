@@ -88,7 +88,16 @@ def test_every_path_into_a_run_finds_it(run: RunFolder) -> None:
     assert {find_run(path).path for path in paths} == {run.path}
     assert find_checkpoint(run.path.parent) == find_checkpoint(checkpoint) == checkpoint
     (run.checkpoints / "last.ckpt").touch()
-    assert find_checkpoint(run.path).name == "last.ckpt"
+    assert find_checkpoint(run.path).name == find_checkpoint(run.config).name == "last.ckpt"
+
+
+def test_only_what_killed_processes_left_is_swept(run: RunFolder) -> None:
+    old, fresh = (run.checkpoints / f".last.ckpt.{pid}-0.part" for pid in (1, 2))
+    for path in (old, fresh):
+        path.touch()
+    os.utime(old, (0, 0))
+    run.sweep()
+    assert list(run.checkpoints.iterdir()) == [fresh]
 
 
 def test_the_tree_can_be_moved(run: RunFolder, tmp_path: Path) -> None:

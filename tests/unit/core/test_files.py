@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,12 @@ def test_json_says_no_to_what_it_cannot_say(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text() == '{\n  "x": 1.5\n}\n'
 
 
-def test_orphans_are_swept(tmp_path: Path) -> None:
-    (tmp_path / ".a.ckpt.12-ab.part").touch()
-    (tmp_path / "a.ckpt").touch()
-    assert [path.name for path in sweep_partial(tmp_path)] == [".a.ckpt.12-ab.part"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+def test_orphans_are_swept_and_writers_are_left_alone(tmp_path: Path) -> None:
+    yesterday = time.time() - 86_400
+    for name in (".a.ckpt.12-ab.part", "a.ckpt"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (yesterday, yesterday))
+    with atomic_write(tmp_path / "b.ckpt") as file:
+        file.write(b"12")
+        assert [path.name for path in sweep_partial(tmp_path)] == [".a.ckpt.12-ab.part"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ckpt", "b.ckpt"}

@@ -1,0 +1,79 @@
+"""Bits per dimension of a model on digits, by bound, by ODE and by the baseline."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from ldmlab.autoencoding.codec import IdentityCodec
+from ldmlab.conditioning.none import Unconditional
+from ldmlab.core.records import DataSpec
+from ldmlab.data.digits import Digits
+from ldmlab.diffusion.guidance import NoGuidance
+from ldmlab.diffusion.parameterization import V
+from ldmlab.diffusion.process import DiffusionProcess
+from ldmlab.diffusion.samplers.ddim import DDIM
+from ldmlab.diffusion.schedule import cosine
+from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.weighting import Unit
+from ldmlab.evaluation.evaluation import Subject
+from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
+from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
+from ldmlab.nn.realnvp import RealNVP
+from ldmlab.nn.unet import UNet
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """An untrained model whose network says v = 0: x0 = alpha x, the answer for N(0, I)."""
+    torch.manual_seed(0)
+    unet = UNet(
+        in_channels=1, out_channels=1, channels=32, channel_mult=[1], num_res_blocks=1, num_heads=1
+    )
+    model = LatentDiffusion(
+        IdentityCodec(1),
+        ConditionalNetwork(unet, Unconditional()),
+        DiffusionProcess(cosine(), V(), Unit(), Uniform()),
+    )
+    return Subject(model.eval(), DataSpec(8, 1), DDIM(), NoGuidance(), seed=0)
+
+
+def _normal_bits(data: Digits, count: int) -> float:
+    """Bits per value of digits under N(0, I), dequantised."""
+    image = data.__getitems__(list(range(count))).image
+    assert image is not None
+    nats = 0.5 * (math.log(2 * math.pi) + image.square().mean().item())
+    return (nats - math.log(2 / 255)) / math.log(2)
+
+
+def test_both_measures_of_a_normal_model_are_its_cross_entropy(subject: Subject) -> None:
+    data = Digits("validation")
+    done: list[int] = []
+    metrics = BitsPerDim(num_samples=20, terms=60, tolerance=1e-4)(
+        subject, data, lambda at, total: done.append(at)
+    )
+    want = _normal_bits(data, 20)
+    # The prior's part is exact; the ODE of this network is the identity.
+    assert metrics["bits_per_dim_ode"]["value"] == pytest.approx(want, abs=0.02)
+    bound = metrics["bits_per_dim"]
+    assert bound["value"] == pytest.approx(want, abs=0.4)
+    assert bound["value"] == pytest.approx(
+        bound["prior"] + bound["steps"] + bound["decoder"], abs=1e-4
+    )
+    assert bound["space"] == "bytes"
+    assert bound["samples"] == done[-1] == 20
+
+
+def test_the_flow_beats_the_normal_law(subject: Subject) -> None:
+    train, unseen = Digits("train"), Digits("validation")
+    network = partial(RealNVP, hidden_channels=16, num_steps=2, levels=2)
+    measure = DensityBaseline(network, max_steps=30, batch_size=32, lr=3e-3)
+    first, second = (
+        measure(subject, train, unseen, 64, lambda done, total: None)["bits_per_dim_flow"]
+        for _ in range(2)
+    )
+    assert first["value"] < _normal_bits(unseen, 64) - 0.5
+    assert first == second
