@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -167,6 +168,21 @@ def test_a_run_is_evaluated_again_with_another_sampler(trained: Path) -> None:
     (run / "card.json").write_bytes(before)  # as the quickstart writes it
     assert card["protocol"]["sampler"]["name"] == "DDIM"
     assert card["protocol"]["guidance"]["name"] == "NoGuidance"
+
+
+def test_bits_per_dim_join_the_card_with_a_flow_beside_them(trained: Path) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    before = (run / "card.json").read_bytes()
+    numbers = ["bits_per_dim.num_samples=4", "bits_per_dim.terms=3", "density.max_steps=2"]
+    wanted = ["metrics=[bits_per_dim]", "density=realnvp"]
+    cli.main(["evaluate", f"run={run}", *wanted, *numbers])
+    card = json.loads((run / "card.json").read_text())
+    (run / "card.json").write_bytes(before)
+    names = {"bits_per_dim", "bits_per_dim_ode", "bits_per_dim_flow"}
+    assert set(card["metrics"]) - set(json.loads(before)["metrics"]) == names
+    assert set(json.loads(before)["metrics"]) < set(card["metrics"])
+    assert all(math.isfinite(card["metrics"][name]["value"]) for name in names)
+    assert card["metrics"]["bits_per_dim"]["last_term"] == "continuous"
 
 
 @pytest.mark.parametrize("conditioner", ["none", "class", "mask"])

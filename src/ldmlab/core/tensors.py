@@ -18,6 +18,33 @@ def broadcast_like(
     return value.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
+def combine(
+    a: Shaped[Tensor, "*b"],
+    x: Float[Tensor, "b *shape"],
+    b: Shaped[Tensor, "*b"],
+    y: Float[Tensor, "b *shape"],
+) -> Float[Tensor, "b *shape"]:
+    """a x + b y row by row; factors without dimensions, on the CPU, serve the whole batch.
+
+    Those are plain numbers to the device: products with 0 and 1 are left out, for what a sampler
+    does between two calls of its network is made of such sums.
+    """
+    if a.ndim or b.ndim:
+        return broadcast_like(a, x) * x + broadcast_like(b, x) * y
+    return combine_scalars(float(a), x, float(b), y)
+
+
+def combine_scalars(
+    a: float, x: Float[Tensor, "b *shape"], b: float, y: Float[Tensor, "b *shape"]
+) -> Float[Tensor, "b *shape"]:
+    """a x + b y of plain numbers; an argument itself where the sum is no other."""
+    if a == 0:
+        x, a, b = y, b, 0.0
+    if b == 0:
+        return x if a == 1 else x * a
+    return (x * a).add_(y, alpha=b)
+
+
 def to_unit_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Map bytes in [0, 255] to floats in [-1, 1]."""
     return pixels.to(torch.float32).div_(127.5).sub_(1)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.core.tensors import broadcast_like
+from ldmlab.core.tensors import combine
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,8 @@ class NoiseLevel:
 
     def given_x0(self, x: Float[Tensor, "b *shape"], x0: Float[Tensor, "b *shape"]) -> Prediction:
         """The prediction with this clean signal that explains `x`; needs some noise."""
-        alpha, sigma = broadcast_like(self.alpha, x), broadcast_like(self.sigma, x)
-        return Prediction(x0=x0, eps=(x - alpha * x0) / sigma)
+        return Prediction(x0=x0, eps=combine(1 / self.sigma, x, -self.alpha / self.sigma, x0))
 
     def given_eps(self, x: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"]) -> Prediction:
         """The prediction with this noise that explains `x`; needs some signal."""
-        alpha, sigma = broadcast_like(self.alpha, x), broadcast_like(self.sigma, x)
-        return Prediction(x0=(x - sigma * eps) / alpha, eps=eps)
+        return Prediction(x0=combine(1 / self.alpha, x, -self.sigma / self.alpha, eps), eps=eps)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.core.tensors import broadcast_like
+from ldmlab.core.tensors import combine
 from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.schedule import Schedule
 
@@ -47,16 +47,18 @@ class Parameterization(ABC):
     ) -> Float[Tensor, "b *shape"]:
         """p x0 + q eps."""
         p, q = self.coefficients(level)
-        return broadcast_like(p, x0) * x0 + broadcast_like(q, x0) * eps
+        return combine(p, x0, q, eps)
 
     def solve(
         self, output: Float[Tensor, "b *shape"], x: Float[Tensor, "b *shape"], level: NoiseLevel
     ) -> Prediction:
         """The pair (x0, eps) that explains both the noised sample `x` and the network's output."""
         p, q = self.coefficients(level)
-        det = self.determinant(level)
-        a, s, p, q = (broadcast_like(c / det, x) for c in (level.alpha, level.sigma, p, q))
-        return Prediction(x0=q * x - s * output, eps=a * output - p * x)
+        det = level.alpha * q - level.sigma * p
+        return Prediction(
+            x0=combine(q / det, x, -level.sigma / det, output),
+            eps=combine(level.alpha / det, output, -p / det, x),
+        )
 
     def check(self, schedule: Schedule) -> None:
         """Refuse a schedule on which the target determines nothing.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
-from ldmlab.core.tensors import broadcast_like
+from ldmlab.core.tensors import broadcast_like, combine
 from ldmlab.diffusion.learned_variance import LearnedVariance, variance_bound
 from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.parameterization import Parameterization
@@ -73,7 +73,7 @@ class DiffusionProcess:
     ) -> Float[Tensor, "b *shape"]:
         """x_t = alpha x0 + sigma eps, a draw of q(x_t | x0)."""
         level = self.schedule.level(t)
-        return broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
+        return combine(level.alpha, x0, level.sigma, eps)
 
     def denoiser(self, network: Network, conditioning: Conditioning) -> Denoiser:
         """The network under one conditioning as a function of (x, t)."""
@@ -120,6 +120,8 @@ class DiffusionProcess:
         self, network: Network, x: Tensor, t: Tensor, level: NoiseLevel, conditioning: Conditioning
     ) -> Tensor:
         """The network's output for `x`, scaled and timed as the parameterisation wants it."""
-        scale = broadcast_like(self.parameterization.input_scale(level), x)
+        scale = self.parameterization.input_scale(level)
+        if scale.ndim or float(scale) != 1:
+            x = broadcast_like(scale, x) * x
         time = self.parameterization.network_time(t, level).to(x.device, torch.float32)
-        return network(scale * x, time.expand(len(x)), conditioning).to(x.dtype)
+        return network(x, time.expand(len(x)), conditioning).to(x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
-from ldmlab.core.tensors import broadcast_like
+from ldmlab.core.tensors import broadcast_like, combine
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.reverse import (
     Place,
@@ -103,14 +103,14 @@ def variational_bound(
         t = entry / count
         level = schedule.level(t)
         eps = noise.normal(x0)
-        x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
+        x = combine(level.alpha, x0, level.sigma, eps)
         prediction = denoiser(x, t)
         log_var = log_variance(schedule, t, count, _place(variance, prediction), x0)
         kl = posterior_kl(chain_step(schedule, t, count), x0, prediction.x0, log_var)
         columns.append(kl.flatten(1).sum(1) * ((count - 1) / drawn))
     t = torch.full((len(x0),), 1 / count, dtype=torch.float64)
     level = schedule.level(t)
-    x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * noise.normal(x0)
+    x = combine(level.alpha, x0, level.sigma, noise.normal(x0))
     prediction = denoiser(x, t)
     place = _place(decoder_variance or variance, prediction)
     nll = discretised_nll if decoder == "discretised" else gaussian_nll

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.tensors import combine_scalars
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
@@ -43,7 +44,7 @@ class DDIM(Sampler):
         direction = (s_s.square() - std.square()).clamp(min=0).sqrt().tolist()
         for i, deviation in enumerate(std.tolist()):
             prediction = denoiser(x, times[i])
-            x = signal[i] * prediction.x0 + direction[i] * prediction.eps
+            x = combine_scalars(signal[i], prediction.x0, direction[i], prediction.eps)
             if deviation > 0:
                 x = x + deviation * noise.normal(x)
             if on_step is not None:
