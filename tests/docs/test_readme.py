@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ldmlab.apps.compose import compose
+from ldmlab.apps.conf import options
 from ldmlab.apps.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +48,10 @@ def test_links_and_pictures_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in target:
             assert (ROOT / target).is_file(), target
+
+
+def test_the_table_of_leaves_is_complete() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE)
+    assert len(rows) >= 6
+    for group, leaves in rows:
+        assert sorted(re.findall(r"`(\w+)`", leaves)) == sorted(options()[group])
