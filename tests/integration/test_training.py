@@ -237,12 +237,24 @@ def test_a_damaged_checkpoint_is_reported(
         ("schedule=rectified_flow", "parameterization=flow", "sampler=ddim"),
         ("schedule=linear", "parameterization=eps", "weighting=unit", "times=uniform"),
         ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"),
+        (
+            "schedule=karras_ve",
+            "parameterization=edm",
+            "weighting=edm",
+            "times=log_normal",
+            "sampler=heun",
+        ),
+        ("schedule=zero_terminal_snr", "times=loss_second_moment", "sampler=unipc"),
+        ("parameterization=learned_variance", "sampler=ddpm_learned", "weighting=soft_min_snr"),
+        ("weighting=vlb", "times=stratified", "guidance=interval", "sampler=ode"),
+        ("guidance=rescaled", "sampler=predictor_corrector"),
     ],
     ids=lambda overrides: overrides[0],
 )
 def test_one_override_trains_another_model(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     kept = [o for o in TINY if "discriminator=none" not in overrides or "discriminator." not in o]
-    steps = [] if "sampler=ddpm" not in overrides else ["sampler.steps=3"]
+    many = ("sampler=ddpm", "sampler=ddpm_learned", "sampler=predictor_corrector", "sampler=heun")
+    steps = ["sampler.steps=3"] if set(many) & set(overrides) else []
     cli.main(["train", f"paths.runs={tmp_path}", *kept, *overrides, *steps])
     stage = "autoencoder" if "stage=autoencoder" in overrides else "diffusion"
     state = weights(tmp_path, stage)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -110,6 +110,10 @@ def _heading(cfg: DictConfig, restored: Restored) -> dict[str, Any]:
     }
 
 
-def _described(part: Any) -> dict[str, Any]:
-    values = asdict(part) if is_dataclass(part) and not isinstance(part, type) else vars(part)
-    return {"name": type(part).__name__, **values}
+def _described(part: Any) -> Any:
+    """A sampler or a guidance as data: its name and its numbers, those of its parts included."""
+    if isinstance(part, float) and not math.isfinite(part):
+        return str(part)  # JSON has no infinity
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    return {"name": type(part).__name__} | {k: _described(v) for k, v in vars(part).items()}

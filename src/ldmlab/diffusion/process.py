@@ -25,7 +25,7 @@ class Network(Protocol):
 
     def __call__(
         self, x: Float[Tensor, "b *shape"], time: Float[Tensor, " b"], conditioning: Conditioning
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, "b *out"]:
         """The network's output, in the process' parameterisation."""
         ...
 

@@ -32,7 +32,7 @@ class ConditionalNetwork(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b z h w"], time: Float[Tensor, " b"], conditioning: Conditioning
-    ) -> Float[Tensor, "b z h w"]:
+    ) -> Float[Tensor, "b out h w"]:
         """The network's output for noised latents under a conditioning."""
         if conditioning.maps is not None:
             x = torch.cat([x, conditioning.maps.to(x.dtype)], dim=1)
