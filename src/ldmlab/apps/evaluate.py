@@ -69,11 +69,12 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
             evaluation: Evaluation = build(cfg.evaluation)
             metrics |= evaluation(subject, on_progress("judging"))
         if "bits_per_dim" in wanted:
-            train, unseen, _ = build_data(cfg)
+            unseen = build(cfg.data.validation)
             bits = BitsPerDim(**cfg.bits_per_dim)
             metrics |= bits(subject, unseen, on_progress("bits per dim"))
             if cfg.density.network is not None:
                 density = DensityBaseline(**{**cfg.density, "network": build(cfg.density.network)})
+                train, _, _ = build_data(cfg)
                 metrics |= density(
                     subject, train, unseen, bits.num_samples, on_progress("density baseline")
                 )

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Prediction
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.transition import Transition, transition
 
 Place = float | Float[Tensor, "b *shape"]
+Variance = Literal["beta", "beta_tilde", "learned"]
+
+
+def variance_place(variance: Variance, prediction: Prediction) -> Place:
+    """Where between log beta_tilde (0) and log beta (1) a reverse variance lies.
+
+    Raises:
+        UserError: `learned` is asked of a model without learned variances.
+    """
+    if variance != "learned":
+        return 1.0 if variance == "beta" else 0.0
+    if prediction.variance_place is None:
+        raise UserError("variance=learned needs parameterization=learned_variance")
+    return prediction.variance_place
 
 
 def chain_step(schedule: Schedule, t: Float[Tensor, "*b"], num_steps: int) -> Transition:
@@ -65,8 +84,9 @@ def gaussian_nll(
     x: Float[Tensor, "b *shape"], mean: Float[Tensor, "b *shape"], log_variance: Tensor
 ) -> Float[Tensor, "b *shape"]:
     """-log N(x; mean, variance) of each value, in nats."""
-    log_two_pi = 1.8378770664093453
-    return 0.5 * (log_two_pi + log_variance + (x - mean).square() * torch.exp(-log_variance))
+    return 0.5 * (
+        math.log(2 * math.pi) + log_variance + (x - mean).square() * torch.exp(-log_variance)
+    )
 
 
 def discretised_nll(

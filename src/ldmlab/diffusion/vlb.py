@@ -10,19 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
 from ldmlab.core.tensors import broadcast_like, combine
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.reverse import (
-    Place,
+    Variance,
     chain_step,
     discretised_nll,
     gaussian_nll,
     log_variance,
     posterior_kl,
+    variance_place,
 )
-from ldmlab.diffusion.samplers.ddpm import Variance
 from ldmlab.diffusion.schedule import Schedule
 
 Decoder = Literal["discretised", "continuous"]
@@ -105,14 +104,14 @@ def variational_bound(
         eps = noise.normal(x0)
         x = combine(level.alpha, x0, level.sigma, eps)
         prediction = denoiser(x, t)
-        log_var = log_variance(schedule, t, count, _place(variance, prediction), x0)
+        log_var = log_variance(schedule, t, count, variance_place(variance, prediction), x0)
         kl = posterior_kl(chain_step(schedule, t, count), x0, prediction.x0, log_var)
         columns.append(kl.flatten(1).sum(1) * ((count - 1) / drawn))
     t = torch.full((len(x0),), 1 / count, dtype=torch.float64)
     level = schedule.level(t)
     x = combine(level.alpha, x0, level.sigma, noise.normal(x0))
     prediction = denoiser(x, t)
-    place = _place(decoder_variance or variance, prediction)
+    place = variance_place(decoder_variance or variance, prediction)
     nll = discretised_nll if decoder == "discretised" else gaussian_nll
     last = nll(x0, prediction.x0, log_variance(schedule, t, count, place, x0))
     return VariationalBound(
@@ -121,12 +120,3 @@ def variational_bound(
         decoder=last.flatten(1).sum(1),
         values=x0[0].numel(),
     )
-
-
-def _place(variance: Variance, prediction: object) -> Place:
-    if variance != "learned":
-        return 1.0 if variance == "beta" else 0.0
-    place: Tensor | None = getattr(prediction, "variance_place", None)
-    if place is None:
-        raise UserError("variance=learned needs parameterization=learned_variance")
-    return place

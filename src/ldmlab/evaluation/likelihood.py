@@ -15,7 +15,7 @@ from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.data.memory import BatchDataset
 from ldmlab.diffusion.probability_flow import Trace, log_likelihood
-from ldmlab.diffusion.samplers.ddpm import Variance
+from ldmlab.diffusion.reverse import Variance
 from ldmlab.diffusion.vlb import variational_bound
 from ldmlab.evaluation.evaluation import Metric, OnProgress, Subject
 from ldmlab.nn.realnvp import RealNVP
@@ -177,10 +177,10 @@ class DensityBaseline:
             flow = self.network(in_channels=subject.model.codec.latent_channels)
         device = next(subject.model.network.parameters()).device
         flow = flow.to(device)
-        flow.initialise(self._draw(subject, train, 0, 4 * self.batch_size)[0])
+        flow.initialise(self._draw(subject, train, 0, 4 * self.batch_size))
         optimizer = torch.optim.Adam(flow.parameters(), lr=self.lr)
         for step in range(self.max_steps):
-            x, _ = self._draw(subject, train, step, self.batch_size)
+            x = self._draw(subject, train, step, self.batch_size)
             loss = -flow.log_prob(x).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -205,11 +205,10 @@ class DensityBaseline:
 
     @staticmethod
     @torch.no_grad()
-    def _draw(subject: Subject, train: BatchDataset, step: int, count: int) -> tuple[Tensor, float]:
+    def _draw(subject: Subject, train: BatchDataset, step: int, count: int) -> Tensor:
         """A random batch in the model's space."""
         generator = torch.Generator().manual_seed(derive_seed("density", subject.seed, step))
         rows = torch.randint(len(train), (count,), generator=generator).tolist()
         batch = train.__getitems__(rows).to(next(subject.model.network.parameters()).device)
         noise = SampleNoise(derive_seed("density", subject.seed, step), range(count))
-        _, x, unit = values_of(subject, batch, noise)
-        return x, unit
+        return values_of(subject, batch, noise)[1]

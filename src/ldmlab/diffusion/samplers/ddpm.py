@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
-from ldmlab.core.records import Prediction
 from ldmlab.diffusion.process import Denoiser
+from ldmlab.diffusion.reverse import Place, Variance, variance_place
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.transition import transitions
-
-Variance = Literal["beta", "beta_tilde", "learned"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +49,13 @@ class DDPM(Sampler):
             if noisy[i]:
                 std: float | Tensor = fixed[i]
                 if self.variance == "learned":
-                    std = _learned(prediction, float(small[i]), float(large[i]))
+                    place = variance_place("learned", prediction)
+                    std = _between(place, float(small[i]), float(large[i]))
                 x = x + std * noise.normal(x)
             if on_step is not None:
                 on_step(i + 1, x)
         return x
 
 
-def _learned(prediction: Prediction, small: float, large: float) -> Tensor:
-    place = prediction.variance_place
-    if place is None:
-        raise UserError("variance=learned needs parameterization=learned_variance")
-    return torch.exp(place * math.log(large) + (1 - place) * math.log(small))
+def _between(place: Place, small: float, large: float) -> Tensor:
+    return torch.exp(torch.as_tensor(place * math.log(large) + (1 - place) * math.log(small)))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
@@ -33,13 +34,9 @@ class DPMSolver(Sampler):
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; deterministic, `noise` is not used."""
+        """Carry `x` from times[0] to times[-1]; the deterministic solver uses no `noise`."""
         level = schedule.level(times)
-        a_t, a_s = level.alpha[:-1], level.alpha[1:]
-        s_t, s_s = level.sigma[:-1], level.sigma[1:]
-        # exp(-h) as a ratio stays finite where a level has no signal or no noise.
-        signal = (a_s - s_s * a_t / s_t).tolist()
-        keep = (s_s / s_t).tolist()
+        keep, signal, std = (factor.tolist() for factor in self._factors(level))
         half_log_snr = level.log_snr / 2
         h = half_log_snr[1:] - half_log_snr[:-1]
         extrapolate = torch.zeros_like(h)
@@ -50,6 +47,15 @@ class DPMSolver(Sampler):
             x0 = denoiser(x, times[i]).x0
             slope = x0 if previous is None else x0 + weight * (x0 - previous)
             x, previous = keep[i] * x + signal[i] * slope, x0
+            if std[i] > 0:
+                x = x + std[i] * noise.normal(x)
             if on_step is not None:
                 on_step(i + 1, x)
         return x
+
+    def _factors(self, level: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x, of the extrapolated x0 and of the noise, for each step between the levels."""
+        a_t, a_s = level.alpha[:-1], level.alpha[1:]
+        s_t, s_s = level.sigma[:-1], level.sigma[1:]
+        # exp(-h) as a ratio stays finite where a level has no signal or no noise.
+        return s_s / s_t, a_s - s_s * a_t / s_t, torch.zeros_like(s_s)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from ldmlab.core.random import Noise
-from ldmlab.diffusion.process import Denoiser
-from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
-from ldmlab.diffusion.schedule import Schedule
+from ldmlab.diffusion.level import NoiseLevel
+from ldmlab.diffusion.samplers.dpm_solver import DPMSolver
 
 
 @dataclass(frozen=True)
-class DPMSolverSDE(Sampler):
+class DPMSolverSDE(DPMSolver):
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, section 5), first and last steps of first order.
 
     With lambda = log(alpha / sigma) and h its rise over a step,
@@ -25,35 +21,11 @@ class DPMSolverSDE(Sampler):
 
     steps: int = 25
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
-        schedule: Schedule,
-        noise: Noise,
-        on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]."""
-        level = schedule.level(times)
+    def _factors(self, level: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x, of the extrapolated x0 and of the noise, for each step between the levels."""
         a_t, a_s = level.alpha[:-1], level.alpha[1:]
         s_t, s_s = level.sigma[:-1], level.sigma[1:]
         # exp(-h) as a ratio stays finite where a level has no signal or no noise.
         decay = s_s * a_t / (a_s * s_t)
-        keep, signal = (s_s / s_t * decay).tolist(), (a_s * (1 - decay.square())).tolist()
-        std = (s_s * (1 - decay.square()).clamp(min=0).sqrt()).tolist()
-        half_log_snr = level.log_snr / 2
-        h = half_log_snr[1:] - half_log_snr[:-1]
-        extrapolate = torch.zeros_like(h)
-        extrapolate[1:] = h[1:] / (2 * h[:-1])
-        extrapolate = torch.where(torch.isfinite(h), extrapolate, 0.0)
-        previous = None
-        for i, weight in enumerate(extrapolate.tolist()):
-            x0 = denoiser(x, times[i]).x0
-            slope = x0 if previous is None else x0 + weight * (x0 - previous)
-            x, previous = keep[i] * x + signal[i] * slope, x0
-            if std[i] > 0:
-                x = x + std[i] * noise.normal(x)
-            if on_step is not None:
-                on_step(i + 1, x)
-        return x
+        rest = 1 - decay.square()
+        return s_s / s_t * decay, a_s * rest, s_s * rest.clamp(min=0).sqrt()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.ddpm import DDPM
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
@@ -96,4 +97,4 @@ class PredictorCorrector(Sampler):
 
 def _norm(x: Tensor) -> Tensor:
     """Root of the sum of squares of each sample, shaped to multiply it."""
-    return x.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(-1, *[1] * (x.ndim - 1))
+    return broadcast_like(x.flatten(1).norm(dim=1).clamp(min=1e-12), x)
