@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.diffusion.level import NoiseLevel
-from ldmlab.diffusion.parameterization import Eps
+from ldmlab.diffusion.parameterization import Eps, Reading
 from ldmlab.diffusion.reverse import chain_step, gaussian_nll, log_variance, posterior_kl
 from ldmlab.diffusion.schedule import Schedule
 
@@ -40,13 +39,13 @@ class LearnedVariance(Eps):
                 f"formula: use linear, scaled_linear, cosine or sigmoid"
             )
 
-    def solve(
-        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], level: NoiseLevel
+    def predict(
+        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], reading: Reading
     ) -> Prediction:
         """x0 and eps from the first half of the channels, v from the second."""
         eps, place = output.chunk(2, dim=1)
         # The network's output near 0 means the middle; it is not clipped to [0, 1].
-        return replace(super().solve(eps, x, level), variance_place=(place + 1) / 2)
+        return replace(super().predict(eps, x, reading), variance_place=(place + 1) / 2)
 
 
 def variance_bound(

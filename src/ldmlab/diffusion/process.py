@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
-from ldmlab.core.tensors import broadcast_like, combine
+from ldmlab.core.tensors import broadcast_like, combine, is_number
 from ldmlab.diffusion.learned_variance import LearnedVariance, variance_bound
-from ldmlab.diffusion.level import NoiseLevel
-from ldmlab.diffusion.parameterization import Parameterization
+from ldmlab.diffusion.parameterization import Parameterization, Reading
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.times import TrainingTimes
 from ldmlab.diffusion.weighting import Weighting
+
+_REMEMBERED_TIMES = 4096
 
 
 @runtime_checkable
@@ -64,6 +65,8 @@ class DiffusionProcess:
         self.parameterization = parameterization
         self.weighting = weighting
         self.times = times
+        # Samplers come back to the same few times for every batch.
+        self._known: dict[float | None, Reading] = {}
 
     def diffuse(
         self,
@@ -79,9 +82,9 @@ class DiffusionProcess:
         """The network under one conditioning as a function of (x, t)."""
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            level = self.schedule.level(t)
-            output = self._output(network, x, t, level, conditioning)
-            return self.parameterization.solve(output, x, level)
+            reading = self._reading(t)
+            output = _output(network, x, reading, conditioning)
+            return self.parameterization.predict(output, x, reading)
 
         return denoise
 
@@ -103,7 +106,8 @@ class DiffusionProcess:
         eps = noise.normal(x0)
         level = self.schedule.level(t)
         x = self.diffuse(x0, t, eps)
-        output = self._output(network, x, t, level, conditioning)
+        reading = self.parameterization.reading(t, level)
+        output = _output(network, x, reading, conditioning)
         error = output[:, : x0.shape[1]] - self.parameterization.target(x0, eps, level)
         # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
         signal = level.with_some_signal().alpha
@@ -111,17 +115,32 @@ class DiffusionProcess:
         weight = self.weighting(self.schedule, t) * jacobian.square()
         loss = error.square().flatten(1).mean(1) * weight.to(error.dtype)
         if isinstance(self.parameterization, LearnedVariance):
-            prediction = self.parameterization.solve(output, x, level)
+            prediction = self.parameterization.predict(output, x, reading)
             bound = variance_bound(self.schedule, prediction, x, x0, t)
             loss = loss + self.parameterization.vlb_weight * bound
         return LossTerms(per_sample=loss * draw.weight.to(loss), unweighted=loss.detach(), t=t)
 
-    def _output(
-        self, network: Network, x: Tensor, t: Tensor, level: NoiseLevel, conditioning: Conditioning
-    ) -> Tensor:
-        """The network's output for `x`, scaled and timed as the parameterisation wants it."""
-        scale = self.parameterization.input_scale(level)
-        if scale.ndim or float(scale) != 1:
-            x = broadcast_like(scale, x) * x
-        time = self.parameterization.network_time(t, level).to(x.device, torch.float32)
-        return network(x, time.expand(len(x)), conditioning).to(x.dtype)
+    def _reading(self, t: Tensor) -> Reading:
+        """How the network is asked and read at times `t`."""
+        number = float(t) if is_number(t) else None
+        if number in self._known:
+            return self._known[number]
+        reading = self.parameterization.reading(t, self.schedule.level(t))
+        if number is None:
+            return reading
+        if len(self._known) < _REMEMBERED_TIMES:
+            self._known[number] = reading.as_numbers()
+        return reading.as_numbers()
+
+
+def _output(network: Network, x: Tensor, reading: Reading, conditioning: Conditioning) -> Tensor:
+    """The network's output for `x`, scaled and timed as the parameterisation wants it."""
+    if not isinstance(reading.scale, float):
+        x = broadcast_like(reading.scale, x) * x
+    elif reading.scale != 1:
+        x = reading.scale * x
+    if isinstance(reading.time, float):
+        time = x.new_full((len(x),), reading.time, dtype=torch.float32)
+    else:
+        time = reading.time.to(x.device, torch.float32).expand(len(x))
+    return network(x, time, conditioning).to(x.dtype)

@@ -44,9 +44,10 @@ def test_solving_a_target_gives_back_what_it_was_made_of(
     noise = SampleNoise(seed, range(4))
     like = torch.empty(4, 4, 4, dtype=torch.float64)
     x0, eps = noise.normal(like), noise.normal(like)
-    level = cosine().level(torch.tensor(t, dtype=torch.float64))
+    times = torch.tensor(t, dtype=torch.float64)
+    level = cosine().level(times)
     x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
-    prediction = which.solve(which.target(x0, eps, level), x, level)
+    prediction = which.predict(which.target(x0, eps, level), x, which.reading(times, level))
     torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-11)
     torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=1e-11)
 
