@@ -64,8 +64,9 @@ def variance_bound(
     if prediction.variance_place is None or count is None:
         raise ValueError("a learned variance needs a table of steps: a chain such as cosine")
     estimate = prediction.x0.detach()
-    log_var = log_variance(schedule, t, count, prediction.variance_place, x)
-    kl = posterior_kl(chain_step(schedule, t, count), x0, estimate, log_var)
+    step = chain_step(schedule, t, count)
+    log_var = log_variance(step, schedule, count, prediction.variance_place, x)
+    kl = posterior_kl(step, x0, estimate, log_var)
     first = (t * count).round() <= 1
     nll = gaussian_nll(x0, estimate, log_var)
     terms = torch.where(first.reshape(-1, *[1] * (x.ndim - 1)), nll, kl)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.diffusion.reverse import chain_step
 from ldmlab.diffusion.schedule import Schedule
-from ldmlab.diffusion.transition import transition
 
 
 class Weighting(ABC):
@@ -97,6 +97,6 @@ class VLB(Weighting):
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """T variance / (2 sigma² ratio²) of the step that ends at `t`."""
         count = schedule.num_steps or self.num_steps
-        step = transition(schedule, t, (t - 1 / count).clamp(min=0))
+        step = chain_step(schedule, t, count)
         ratio = step.start.with_some_signal().alpha / step.end.alpha
         return count * step.variance / (2 * (step.start.sigma * ratio).square())

@@ -64,8 +64,8 @@ class LatentDiffusion(nn.Module):
         self.network = network
         self.process = process
         self.condition_dropout = condition_dropout
-        # What the process remembers of its losses travels with the checkpoints.
-        self.loss_history = getattr(process.times, "state", None)
+        # Times that learn from the losses travel with the checkpoints.
+        self.times = process.times if isinstance(process.times, nn.Module) else None
 
     def loss(self, batch: Batch, noise: Noise) -> LossTerms:
         """E ‖eps - eps_theta(z_t, t, tau(y))‖², weighted, for each sample.
