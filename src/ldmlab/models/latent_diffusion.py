@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.random import Noise
-from ldmlab.core.records import Batch, Conditioning, LossTerms
+from ldmlab.core.records import Batch, Conditioning, LossTerms, Prediction
 from ldmlab.diffusion.guidance import Guidance, NoGuidance, compose
 from ldmlab.diffusion.process import Denoiser, DiffusionProcess
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
@@ -85,7 +86,9 @@ class LatentDiffusion(nn.Module):
         z = moments.mean + moments.std * noise.normal(moments.mean)
         dropped = noise.uniform(z.new_empty(len(z))) < self.condition_dropout
         conditioner = self.network.conditioner
-        condition = conditioner.drop(conditioner.select(batch), dropped)
+        condition = conditioner.select(batch)
+        if self.condition_dropout > 0:
+            condition = conditioner.drop(condition, dropped)
         return self.process.loss(self.network, z, conditioner(condition), noise)
 
     @torch.no_grad()
@@ -184,5 +187,13 @@ class LatentDiffusion(nn.Module):
         """The network under conditions, or under what says nothing in their place."""
         conditioner = self.network.conditioner
         condition = conditioner.select(conditions)
-        condition = condition if known else conditioner.null(condition)
-        return self.process.denoiser(self.network, conditioner(condition))
+
+        # Made when guidance asks for it: a model without guidance may have no null condition.
+        @cache
+        def conditioning() -> Conditioning:
+            return conditioner(condition if known else conditioner.null(condition))
+
+        def denoise(x: Tensor, t: Tensor) -> Prediction:
+            return self.process.denoiser(self.network, conditioning())(x, t)
+
+        return denoise
