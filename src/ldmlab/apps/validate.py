@@ -94,6 +94,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("trainer.log_every_n_steps", POSITIVE_INT),
     ("callbacks.*_every", _or_null(POSITIVE_INT)),
     ("callbacks.keep_*", NATURAL),
+    ("callbacks.patience", POSITIVE_INT),
     ("guidance.scale", FINITE),
     ("num_samples", NATURAL),
     ("data.limit", _or_null(POSITIVE_INT)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,15 @@ class Latent(ABC):
     @abstractmethod
     def moments(self) -> LatentMoments:
         """What a diffusion model is trained on."""
+
+    @abstractmethod
+    def sums(self) -> dict[str, Tensor]:
+        """Sums over this batch, to be added to those of other batches and processes."""
+
+    @staticmethod
+    @abstractmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """What added sums say of the bottleneck's health, by name."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,26 @@ class Posterior(Latent):
         """Mean and deviation."""
         return LatentMoments(self.mean, self.std)
 
+    def sums(self) -> dict[str, Tensor]:
+        """For each channel: values, nats of KL, and first and second moments of q(z)."""
+        second = self.mean.square() + self.log_variance.exp()
+        kl = 0.5 * (second - 1 - self.log_variance)
+        over = (0, 2, 3)
+        return {
+            "count": torch.full_like(kl[0, :, 0, 0], kl[:, 0].numel(), dtype=torch.float64),
+            "kl": kl.double().sum(over),
+            "first": self.mean.double().sum(over),
+            "second": second.double().sum(over),
+        }
+
+    @staticmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """`kl/00`, … in nats a value of each channel, and the latents' deviation over all."""
+        mean, second = sums["first"] / sums["count"], sums["second"] / sums["count"]
+        kl = (sums["kl"] / sums["count"]).tolist()
+        deviation = (second - mean.square()).mean().sqrt()
+        return {f"kl/{c:02d}": nats for c, nats in enumerate(kl)} | {"latent_std": float(deviation)}
+
 
 @dataclass(frozen=True)
 class Quantised(Latent):
@@ -69,12 +99,14 @@ class Quantised(Latent):
         quantised: The nearest codes, with the gradient passed straight through.
         indices: Number of each code.
         codebook_loss: Squared distance between codes and features, a mean for each sample.
+        num_codes: Number of codes there are.
     """
 
     prequant: Float[Tensor, "b z h w"]
     quantised: Float[Tensor, "b z h w"]
     indices: Int[Tensor, "b h w"]
     codebook_loss: Float[Tensor, " b"]
+    num_codes: int
 
     def sample(self, noise: Noise) -> Float[Tensor, "b z h w"]:
         """The quantised features; nothing is drawn."""
@@ -87,6 +119,31 @@ class Quantised(Latent):
     def moments(self) -> LatentMoments:
         """The features before quantisation, without spread."""
         return LatentMoments(self.prequant, torch.zeros_like(self.prequant))
+
+    def sums(self) -> dict[str, Tensor]:
+        """How often each code was the nearest, and the moments of the features."""
+        z = self.prequant.double()
+        return {
+            "uses": torch.bincount(self.indices.flatten(), minlength=self.num_codes),
+            "count": z.new_tensor(z[:, 0].numel()),
+            "first": z.sum((0, 2, 3)),
+            "second": z.square().sum((0, 2, 3)),
+        }
+
+    @staticmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Share of the codes in use, exp(entropy) of their use, and the features' deviation.
+
+        The share is of all codes, or of as many as there were features.
+        """
+        uses = sums["uses"].double()
+        share = uses / uses.sum()
+        mean, second = sums["first"] / sums["count"], sums["second"] / sums["count"]
+        return {
+            "codes_used": float((uses > 0).sum() / uses.sum().clamp(max=len(uses))),
+            "perplexity": float(torch.special.entr(share).sum().exp()),
+            "latent_std": float((second - mean.square()).mean().sqrt()),
+        }
 
 
 class Bottleneck(nn.Module, ABC):
@@ -184,6 +241,7 @@ class VQ(Bottleneck):
             quantised=z + (codes - z).detach(),
             indices=indices,
             codebook_loss=self.attraction * pull_codes + self.commitment * pull_features,
+            num_codes=self.codes.num_embeddings,
         )
 
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
