@@ -100,6 +100,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("data.limit", _or_null(POSITIVE_INT)),
     ("discriminator.start", NATURAL),
     ("discriminator.weight", NON_NEGATIVE),
+    ("discriminator.loss", one_of("hinge", "vanilla")),
     ("bottleneck.weight", NON_NEGATIVE),
     ("bottleneck.latent_channels", POSITIVE_INT),
     ("perceptual.weight", NON_NEGATIVE),
