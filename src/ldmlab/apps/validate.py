@@ -90,6 +90,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("stages.*.precision", one_of("32-true", "bf16-mixed", "16-mixed", "64-true")),
     ("trainer.devices", DEVICES),
     ("trainer.num_nodes", POSITIVE_INT),
+    ("trainer.strategy.timeout", POSITIVE),
     ("trainer.accelerator", one_of("cpu", "gpu", "cuda", "mps", "tpu", "auto")),
     ("trainer.log_every_n_steps", POSITIVE_INT),
     ("callbacks.*_every", _or_null(POSITIVE_INT)),
