@@ -104,6 +104,68 @@ def _wait_for(done: Callable[[], bool], process: subprocess.Popen, seconds: floa
         time.sleep(0.05)
 
 
+SPANS = ("stages.autoencoder.max_steps=40", "stages.diffusion.max_steps=40")
+OFTEN = ("callbacks.checkpoint_every=4", "callbacks.sample_every=1000", "evaluation.num_samples=4")
+PAIR = ("trainer=ddp", "trainer.accelerator=cpu", "discriminator.discriminator.norm=group")
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("autoencoder", ()),
+        pytest.param("diffusion", ("data.num_workers=2",), marks=pytest.mark.slow),
+        pytest.param("autoencoder", PAIR, marks=pytest.mark.slow),
+        pytest.param("diffusion", PAIR, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    tmp_path: Path, stage: str, options: tuple[str, ...]
+) -> None:
+    only = () if stage == "diffusion" else ("stage=autoencoder",)
+    common = [*TINY, *SPANS, *OFTEN, *only, *options]
+
+    def start(folder: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "train.py", f"paths.runs={tmp_path / folder}", *common],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    last = tmp_path / "killed/quickstart" / stage / "latest/checkpoints/last.ckpt"
+    with start("killed") as process:
+        _wait_for(last.is_file, process)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert int(read_checkpoint(last)["state_dict"]["steps"]) < 40
+    for folder in ("whole", "killed"):
+        with start(folder) as process:
+            _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said[-2000:]
+    assert "continuing" in said
+    one, two = (
+        read_checkpoint(tmp_path / folder / "quickstart" / stage / "latest/checkpoints/last.ckpt")
+        for folder in ("whole", "killed")
+    )
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert _equal(one[part], two[part]), part
+
+
+def _equal(one: object, two: object) -> bool:
+    """Whether two nests of tensors and plain values are the same bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(two, torch.Tensor) and torch.equal(one, two)
+    if isinstance(one, dict):
+        return (
+            isinstance(two, dict)
+            and one.keys() == two.keys()
+            and all(_equal(value, two[key]) for key, value in one.items())
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(_equal, one, two))  # type: ignore[arg-type]
+    return one == two
+
+
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP]
 )

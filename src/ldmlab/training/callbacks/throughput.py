@@ -9,12 +9,31 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ldmlab.core.records import Batch
 
 # Dense bf16 TFLOP/s of the datasheets, by a part of the device's name.
 PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "V100": 125, "4090": 165}
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations; torch's own counter breaks `autograd.grad`, which stage one needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, counting."""
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 class Throughput(L.Callback):
@@ -45,7 +64,7 @@ class Throughput(L.Callback):
         """Note how long the batch was waited for."""
         self._waited += time.monotonic() - self._ended
         if self._flops_per_image is None:
-            self._counter = self._counting.enter_context(FlopCounterMode(display=False))
+            self._counter = self._counting.enter_context(_Operations())
 
     def on_train_batch_end(
         self,
@@ -58,7 +77,7 @@ class Throughput(L.Callback):
         """Count, and log when it is time."""
         if self._flops_per_image is None:
             self._counting.close()
-            self._flops_per_image = self._counter.get_total_flops() / len(batch)
+            self._flops_per_image = self._counter.total / len(batch)
             # The counted step was slower than the others.
             self.on_train_start(trainer, pl_module)
             return
