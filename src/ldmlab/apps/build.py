@@ -12,7 +12,7 @@ from ldmlab.apps.instantiate import build
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset, InMemory, Subset, in_order
@@ -40,6 +40,22 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
         vocabulary=None if first.caption is None else tuple(build_vocabulary(first.caption)),
     )
     return train, validation, spec
+
+
+def data_spec(cfg: DictConfig) -> DataSpec:
+    """What the configuration alone tells of the data: enough to build a model, nothing is read.
+
+    Where the training captions make the vocabulary, its words are placeholders: their number is
+    the one that `data.vocabulary_size` promises.
+    """
+    data = cfg.data
+    vocabulary = None
+    if data.vocabulary_size is not None:
+        words = (f"[unused{k}]" for k in range(data.vocabulary_size - len(SPECIALS)))
+        vocabulary = (*SPECIALS, *words)
+    return DataSpec(
+        data.image_size, data.channels, data.num_classes, data.num_mask_labels, vocabulary
+    )
 
 
 def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
