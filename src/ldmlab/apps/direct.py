@@ -41,7 +41,7 @@ def run_directly(verb: Verb, arguments: Sequence[str]) -> int:
 
 def _compose(verb: Verb, overrides: list[str]) -> DictConfig:
     if verb.source is Source.CONF:
-        return compose(overrides)
+        return compose(overrides, verb.name)
     if verb.source is Source.HYDRA:
         config = _value("config", overrides)
         return compose_on_run(load_config(str(config)), overrides, anything=True)

@@ -74,6 +74,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("name", NAME),
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
+    ("format", one_of("table", "json")),
     ("stages.*.lr", POSITIVE),
     ("stages.*.*_lr", POSITIVE),
     ("stages.*.*_dropout", PROBABILITY),
