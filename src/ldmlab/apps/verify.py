@@ -69,7 +69,10 @@ def _weights(part: str) -> Quantity:
 
 
 def _gflops(part: str) -> Quantity:
-    return Quantity(lambda blueprint: blueprint.cost(part).flops / 1e9, 0.01)
+    def read(blueprint: Blueprint) -> float | None:
+        return blueprint.cost(part).flops / 1e9 if part in blueprint.calls else None
+
+    return Quantity(read, 0.01)
 
 
 QUANTITIES: dict[str, Quantity] = {
