@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from ldmlab.apps import cli
 from ldmlab.apps.blueprint import Blueprint
 from ldmlab.apps.compose import compose
 from ldmlab.apps.conf import conf_dir, options
+from ldmlab.apps.instantiate import build
 from ldmlab.apps.verify import PACKAGED, QUANTITIES, read_published
+from ldmlab.diffusion.schedule import scaled_linear
+from tests.config.paper import PAPER
 
 OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32"}
 
@@ -119,16 +123,34 @@ def test_the_other_landscapes_row_is_an_override() -> None:
     assert blueprint.parameters["autoencoder"] == 67_717_295
 
 
-def test_every_large_leaf_is_in_an_experiment() -> None:
-    chosen: dict[str, set[str]] = {"autoencoder": set(), "unet": set(), "conditioner": set()}
+def test_every_leaf_of_the_paper_is_in_an_experiment() -> None:
+    chosen = set()
     for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
         for entry in OmegaConf.load(overlay).get("defaults", []):
-            for key, leaf in entry.items() if OmegaConf.is_dict(entry) else ():
-                group = key.removeprefix("override /")
-                if group in chosen:
-                    chosen[group].add(leaf)
-    for group, leaves in chosen.items():
-        assert leaves | {"vistas", "text"} >= set(options()[group]) - {"class", "mask", "none"}
+            if OmegaConf.is_dict(entry):
+                chosen |= {(key.removeprefix("override /"), leaf) for key, leaf in entry.items()}
+    groups = [(group, leaf) for group, leaves in options().items() for leaf in leaves]
+    papers = [pair for pair in groups if any(fnmatchcase("/".join(pair), p) for p in PAPER)]
+    assert len(papers) > 30 and set(papers) <= chosen
+
+
+@pytest.mark.parametrize("name", ["celebahq", "imagenet", "landscapes", "laion"])
+def test_a_group_can_be_exchanged_in_an_experiment(name: str) -> None:
+    other = ["bottleneck=kl", "discriminator=none", "schedule=cosine", "sampler=ode"]
+    cfg = compose([f"experiment={name}", *other, "guidance=none", "conditioner=none"])
+    blueprint = Blueprint.draw(cfg)
+    assert blueprint.discriminator is None and blueprint.parameters["conditioner"] == 0
+    assert blueprint.alpha_bar == pytest.approx(2.428766907e-09)
+    cfg = compose([f"experiment={name}", "bottleneck=vq", "autoencoder=f16"])
+    assert Blueprint.draw(cfg).latent_shape[1:] == (16, 16)
+
+
+@pytest.mark.parametrize("name", ["ffhq", "imagenet", "superresolution", "celebahq", "laion"])
+def test_the_way_to_sample_builds(name: str) -> None:
+    cfg = compose([f"experiment={name}"])
+    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    assert len(sampler.times(scaled_linear())) == cfg.sampler.steps + 1
+    assert getattr(guidance, "scale", None) == (1.5 if name in ("imagenet", "laion") else None)
 
 
 @pytest.mark.parametrize("name", ["vq_f2", "vq_f32"])

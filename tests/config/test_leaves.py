@@ -18,6 +18,7 @@ from ldmlab.apps.compose import compose
 from ldmlab.apps.conf import options
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
+from tests.config.paper import PAPER
 
 SPEC = DataSpec(32, 3, 12, 12, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "sea"))
 DIGITS = DataSpec(8, 1, 10, None, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "one"))
@@ -26,8 +27,6 @@ MODEL_GROUPS = (
     "schedule", "parameterization", "weighting", "times", "optimizer", "lr_schedule", "sampler",
     "guidance", "evaluation", "data", "ema", "experiment",
 )  # fmt: skip
-# Large ones are built without memory, in the experiments that choose them: test_experiments.py.
-LARGE = ("autoencoder/f*", "unet/ldm*", "conditioner/bert")
 OURS = ("digits", "quickstart", "quickstart_long")
 GROUPS = {
     *MODEL_GROUPS,
@@ -40,11 +39,12 @@ GROUPS = {
     "sweep",
     "debug",
 }
+# Those of the paper are built in the experiments that choose them: test_experiments.py.
 LEAVES = [
     (group, leaf)
     for group in MODEL_GROUPS
     for leaf in options()[group]
-    if not any(fnmatchcase(f"{group}/{leaf}", large) for large in LARGE)
+    if not any(fnmatchcase(f"{group}/{leaf}", pattern) for pattern in PAPER)
     and (group != "experiment" or leaf in OURS)
 ]
 
