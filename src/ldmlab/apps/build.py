@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.memory import BatchDataset, InMemory, Subset, in_order
+from ldmlab.data.listing import read_list
+from ldmlab.data.memory import BatchDataset, InMemory, Subset, check_memory, in_order
+from ldmlab.data.pictures import Pictures
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 
@@ -24,24 +27,44 @@ if TYPE_CHECKING:  # Lightning takes seconds to import, and only training needs 
     from ldmlab.training.diffusion_module import DiffusionModule
 
 VOCABULARY_CAPTIONS = 4096
+PUBLISHED_VOCABULARY = 30_522  # of BERT, which the text models take
 RENDER_BATCH = 500
 
 
 def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
-    """Training data, validation data and what a model must know of them."""
+    """Training data, validation data and what a model must know of them.
+
+    Raises:
+        UserError: The data is not there, or does not fit into memory where it should.
+    """
     source = build(cfg.data.train)
     validation = build(cfg.data.validation)
-    kept = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
-    train = InMemory(list(in_order(kept, RENDER_BATCH))) if cfg.data.in_memory else kept
-    first = train.__getitems__(list(range(min(len(train), VOCABULARY_CAPTIONS))))
-    spec = DataSpec(
-        image_size=source.image_size,
-        image_channels=source.channels,
+    train = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
+    spec = replace(
+        data_spec(cfg),
         num_classes=len(source.classes) or None,
-        num_mask_labels=len(source.mask_labels) or None,
-        vocabulary=None if first.caption is None else tuple(build_vocabulary(first.caption)),
+        vocabulary=_vocabulary(cfg, train),
     )
+    if cfg.data.in_memory:
+        if isinstance(source, Pictures) and source.view.varies:
+            raise UserError(
+                "data.in_memory=true keeps one view of each image, and the data has random ones: "
+                "set data.flip=false (and data.crop=center), or data.in_memory=false"
+            )
+        check_memory(train.__getitems__([0]), len(train), "images")
+        train = InMemory(list(in_order(train, RENDER_BATCH)), train)
     return train, validation, spec
+
+
+def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
+    """The tokens of the captions: the user's file, or made from the first captions."""
+    captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
+    if captions is None:
+        return None
+    path = cfg.data.get("vocabulary")
+    if path is not None:
+        return tuple(read_list(path, "data.vocabulary"))
+    return tuple(build_vocabulary(captions, cfg.data.vocabulary_size or PUBLISHED_VOCABULARY))
 
 
 def data_spec(cfg: DictConfig) -> DataSpec:

@@ -18,6 +18,7 @@ from ldmlab.apps.runs import RunFolder
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
+from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.pictures import Pictures
 from ldmlab.training.callbacks.progress import ProgressDisplay
@@ -115,6 +116,7 @@ class Session:
                     dict(facts) | {"spec": asdict(self.spec)},
                 ),
                 ProgressDisplay(stage),
+                BrokenFiles(folder.path / "broken_files.txt"),
             ],
             self._open_loggers(stage, folder),
         )

@@ -106,6 +106,18 @@ _TABLE = (
         "ldmlab.apps.verify:run",
         Source.CONF,
     ),
+    Verb(
+        "data",
+        "Check a data set on disk, or make a small valid specimen of one.",
+        (
+            ("ldmlab data action=check data=imagenet data.root=/data/imagenet", "read every file"),
+            ("ldmlab data action=make data=celebahq out=specimen", "a small valid data set"),
+            ("ldmlab data action=make data=imagenet form=tars out=specimen", "in another form"),
+            ("ldmlab train data=celebahq data.root=specimen data.image_size=64", "and train on it"),
+        ),
+        "ldmlab.apps.data:run",
+        Source.CONF,
+    ),
 )
 
 VERBS: dict[str, Verb] = {verb.name: verb for verb in _TABLE}
