@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ class DiffusionProcess:
         parameterization: What the network predicts.
         weighting: Weight of the error in eps as a function of time.
         times: Distribution of the training times.
+        distance: Of a value's error: `l2` (squared) or `l1`.
 
     Raises:
         ValueError: The parameterisation is singular on this schedule.
@@ -58,12 +59,14 @@ class DiffusionProcess:
         parameterization: Parameterization,
         weighting: Weighting,
         times: TrainingTimes,
+        distance: Literal["l1", "l2"] = "l2",
     ) -> None:
         parameterization.check(schedule)
         self.schedule = schedule
         self.parameterization = parameterization
         self.weighting = weighting
         self.times = times
+        self.distance = distance
 
     def diffuse(
         self,
@@ -92,7 +95,7 @@ class DiffusionProcess:
         conditioning: Conditioning,
         noise: Noise,
     ) -> LossTerms:
-        """w(t) ‖eps - eps_theta(x_t, t)‖², a mean over each sample's values.
+        """w(t) ‖eps - eps_theta(x_t, t)‖², or |…| for `l1`, a mean over each sample's values.
 
         The error is taken on the network's own target, where it is well conditioned, and the
         weight is carried over by the Jacobian d eps / d target = alpha / (alpha q - sigma p).
@@ -108,8 +111,12 @@ class DiffusionProcess:
         # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
         signal = level.with_some_signal().alpha
         jacobian = signal / self.parameterization.determinant(level)
-        weight = self.weighting(self.schedule, t) * jacobian.square()
-        loss = error.square().flatten(1).mean(1) * weight.to(error.dtype)
+        if self.distance == "l2":
+            distance, scale = error.square(), jacobian.square()
+        else:
+            distance, scale = error.abs(), jacobian.abs()
+        weight = self.weighting(self.schedule, t) * scale
+        loss = distance.flatten(1).mean(1) * weight.to(error.dtype)
         if isinstance(self.parameterization, LearnedVariance):
             prediction = self.parameterization.solve(output, x, level)
             bound = variance_bound(self.schedule, prediction, x, x0, t)

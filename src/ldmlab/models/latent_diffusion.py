@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.random import Noise
-from ldmlab.core.records import Batch, Conditioning, LossTerms
+from ldmlab.core.records import Batch, Conditioning, LossTerms, Prediction
 from ldmlab.diffusion.guidance import Guidance, NoGuidance
-from ldmlab.diffusion.process import DiffusionProcess
+from ldmlab.diffusion.process import Denoiser, DiffusionProcess
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.nn.unet import UNet
 
@@ -83,7 +85,9 @@ class LatentDiffusion(nn.Module):
         z = moments.mean + moments.std * noise.normal(moments.mean)
         dropped = noise.uniform(z.new_empty(len(z))) < self.condition_dropout
         conditioner = self.network.conditioner
-        condition = conditioner.drop(conditioner.select(batch), dropped)
+        condition = conditioner.select(batch)
+        if self.condition_dropout > 0:
+            condition = conditioner.drop(condition, dropped)
         return self.process.loss(self.network, z, conditioner(condition), noise)
 
     @torch.no_grad()
@@ -129,10 +133,18 @@ class LatentDiffusion(nn.Module):
             device=condition.device,
         )
         start = noise.normal(like) * float(schedule.level(times[0]).scale)
-        if weak is None:
-            against = self.process.denoiser(self.network, conditioner(conditioner.null(condition)))
-        else:
-            against = self.process.denoiser(weak, weak.conditioner(condition))
+
+        # Made when guidance asks for it: a model without guidance may have no null condition.
+        @cache
+        def unconditional() -> Denoiser:
+            if weak is not None:
+                return self.process.denoiser(weak, weak.conditioner(condition))
+            null = conditioner(conditioner.null(condition))
+            return self.process.denoiser(self.network, null)
+
+        def against(x: Tensor, t: Tensor) -> Prediction:
+            return unconditional()(x, t)
+
         denoiser = (guidance or NoGuidance())(
             self.process.denoiser(self.network, conditioner(condition)), against, schedule
         )
