@@ -31,8 +31,7 @@ class Standin(nn.Module):
 def test_autoencoder_loss(name: str) -> None:
     case = Case(name)
     config, kl = case.config, case.config["n_embed"] is None
-    halves = {k: v for k, v in case.weights.items() if not k.startswith("loss.")}
-    autoencoder = compvis.load_autoencoder(config, halves)
+    autoencoder = compvis.load_autoencoder(config, case.weights)
     discriminator = PatchDiscriminator(3, config["ndf"], config["disc_num_layers"])
     discriminator.load_state_dict(case.section("loss.discriminator."))
     adversary = Adversary(discriminator, config["disc_start"], config["disc_weight"])

@@ -11,7 +11,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.interop.compvis_options import Options, need, only
 from ldmlab.interop.renaming import Layer, renamed
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
-from ldmlab.nn.blocks import ResBlock
+from ldmlab.nn.blocks import Downsample, ResBlock
 from ldmlab.nn.unet import UNet
 
 _UNREAD = {
@@ -21,6 +21,11 @@ _UNREAD = {
     "use_new_attention_order": False,
     "num_heads_upsample": -1,
     "n_embed": None,
+}
+_START = {
+    "time_embedding.mlp.0": "time_embed.0",
+    "time_embedding.mlp.2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
 }
 _BLOCK = {
     "norm1": "in_layers.0",
@@ -75,9 +80,7 @@ def build_unet(params: Options) -> UNet:
 
 def unet_layers(unet: UNet) -> Iterator[Layer]:
     """Our layers and theirs: `down` and `up` are `input_blocks` and `output_blocks`."""
-    yield from renamed({"time_embedding.mlp.0": "time_embed.0"})
-    yield from renamed({"time_embedding.mlp.2": "time_embed.2"})
-    yield from renamed({"conv_in": "input_blocks.0.0"})
+    yield from renamed(_START)
     # A published block numbers the parts that it has.
     numbered = [
         *((f"down.{i}", f"input_blocks.{i + 1}", 0) for i in range(len(unet.down))),
@@ -110,4 +113,4 @@ def _part_layers(part: nn.Module) -> Iterator[Layer]:
                 yield layer.under(f"blocks.{i}", f"transformer_blocks.{i}")
         yield from renamed({"proj_out": "proj_out"}, kernel_axes=2)
     else:
-        yield from renamed({"conv": "op" if part.conv.stride == (2, 2) else "conv"})
+        yield from renamed({"conv": "op" if isinstance(part, Downsample) else "conv"})
