@@ -1,4 +1,9 @@
-"""Tensors in and out of the published modules, and the recipe of the weights behind them."""
+"""Tensors in and out of the published modules, and the recipe of the weights behind them.
+
+They were computed in float32 on a CPU with CompVis/latent-diffusion at a506df5 and
+CompVis/taming-transformers at 3ba01b2, at small widths. A tolerance is thirty times what a last
+bit of noise in every weight changes, and at least 3e-6 of the largest value.
+"""
 
 from __future__ import annotations
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec, IdentityCodec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.given import GivenConditioner
@@ -17,22 +15,35 @@ from ldmlab.diffusion.parameterization import Eps
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.diffusion.schedule import TableSchedule, cosine, linear, scaled_linear
 from ldmlab.diffusion.times import Uniform
-from ldmlab.diffusion.weighting import VLB, Sum, Unit
-from ldmlab.interop.compvis_autoencoder import autoencoder_layers, build_autoencoder
-from ldmlab.interop.compvis_checkpoint import (
-    CONDITIONER,
-    FIRST_STAGE,
-    SCALE_FACTOR,
-    UNET,
-    check_section,
-    load_section,
+from ldmlab.diffusion.weighting import VLB, Sum, Unit, Weighting
+from ldmlab.interop.compvis_autoencoder import (
+    autoencoder_layers,
+    autoencoder_to_compvis,
+    build_autoencoder,
+    load_autoencoder,
 )
-from ldmlab.interop.compvis_conditioner import Vocabulary, build_conditioner, kind_of
+from ldmlab.interop.compvis_checkpoint import CONDITIONER, SCALE_FACTOR, check_section
+from ldmlab.interop.compvis_conditioner import (
+    Vocabulary,
+    conditioner_to_compvis,
+    load_conditioner,
+)
 from ldmlab.interop.compvis_options import Options, need, only
-from ldmlab.interop.compvis_unet import build_unet, unet_layers
+from ldmlab.interop.compvis_unet import load_unet, unet_to_compvis
 from ldmlab.interop.renaming import Renaming, State
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 from ldmlab.nn.unet import UNet
+
+__all__ = [
+    "autoencoder_to_compvis",
+    "conditioner_to_compvis",
+    "load",
+    "load_autoencoder",
+    "load_conditioner",
+    "load_unet",
+    "schedule_of",
+    "unet_to_compvis",
+]
 
 _WHERE = "model.params"
 _UNREAD = {
@@ -42,63 +53,6 @@ _UNREAD = {
     "logvar_init": 0.0,
     "given_betas": None,
 }
-
-
-def load_unet(params: Options, state_dict: State) -> UNet:
-    """The published U-Net.
-
-    Args:
-        params: `unet_config.params`.
-        state_dict: The published tensors, under `model.diffusion_model.` or no prefix. Averaged
-            weights (`model_ema.`) are taken where there are any. Tensors on `meta` give a
-            module on `meta`.
-
-    Raises:
-        UserError: An option has no counterpart, or the tensors are not those of `params`.
-    """
-    unet = build_unet(params)
-    load_section(Renaming(unet, unet_layers(unet)), state_dict, UNET)
-    return unet
-
-
-def load_autoencoder(params: Options, state_dict: State) -> Autoencoder:
-    """The published first stage: with a KL bottleneck, or a codebook where `n_embed` is given.
-
-    Args:
-        params: `first_stage_config.params`, or `model.params` of an autoencoder's configuration.
-        state_dict: The published tensors, under `first_stage_model.` or no prefix.
-
-    Raises:
-        UserError: An option has no counterpart, or the tensors are not those of `params`.
-    """
-    autoencoder = build_autoencoder(params)
-    renaming = Renaming(autoencoder, autoencoder_layers(autoencoder))
-    load_section(renaming, state_dict, FIRST_STAGE)
-    return autoencoder
-
-
-def load_conditioner(
-    target: str, params: Options, state_dict: State, vocabulary: Vocabulary = None
-) -> Conditioner:
-    """The published conditioner.
-
-    Args:
-        target: Its class, as `cond_stage_config.target` names it.
-        params: `cond_stage_config.params`.
-        state_dict: The published tensors, under `cond_stage_model.` or no prefix.
-        vocabulary: Tokens of a text model in order of their numbers (the lines of
-            bert-base-uncased's vocab.txt), for captions; without it the conditioner takes
-            token numbers.
-
-    Raises:
-        UserError: The class or an option has no counterpart, or the tensors are not those of
-            `params`.
-    """
-    conditioner = build_conditioner(target, params, vocabulary)
-    kind = kind_of(target)
-    renaming = Renaming(conditioner, kind.layers(conditioner))
-    load_section(renaming, state_dict, CONDITIONER, kind.unused)
-    return conditioner
 
 
 def load(config: Options, state_dict: State, vocabulary: Vocabulary = None) -> LatentDiffusion:
@@ -126,27 +80,6 @@ def load(config: Options, state_dict: State, vocabulary: Vocabulary = None) -> L
     )
 
 
-def unet_to_compvis(unet: UNet) -> dict[str, Tensor]:
-    """Copies of a U-Net's weights under their published names, without a prefix."""
-    return Renaming(unet, unet_layers(unet)).published()
-
-
-def autoencoder_to_compvis(autoencoder: Autoencoder) -> dict[str, Tensor]:
-    """Copies of an autoencoder's weights under their published names, without a prefix."""
-    return Renaming(autoencoder, autoencoder_layers(autoencoder)).published()
-
-
-def conditioner_to_compvis(target: str, conditioner: Conditioner) -> dict[str, Tensor]:
-    """Copies of a conditioner's weights under the names of a published class.
-
-    A text model's unused head is not among them.
-
-    Raises:
-        UserError: The class has no counterpart here.
-    """
-    return Renaming(conditioner, kind_of(target).layers(conditioner)).published()
-
-
 def schedule_of(params: Options) -> TableSchedule:
     """The schedule of `model.params`; what is called linear there is linear in sqrt(beta).
 
@@ -172,8 +105,10 @@ def _process(params: Options) -> DiffusionProcess:
     schedule = schedule_of(params)
     count = len(schedule.betas)
     simple, bound = params.get("l_simple_weight", 1.0), params.get("original_elbo_weight", 0.0)
-    # The published bound is not multiplied by the number of steps.
-    weighting = Sum([(simple, Unit()), (bound / count, VLB(variance="beta_tilde"))])
+    weighting: Weighting = Unit()
+    if (simple, bound) != (1, 0):
+        # The published bound is not multiplied by the number of steps.
+        weighting = Sum([(simple, Unit()), (bound / count, VLB(variance="beta_tilde"))])
     distance = params.get("loss_type", "l2")
     if distance not in ("l1", "l2"):
         raise UserError(f"{_WHERE} has loss_type={distance}: use l1 or l2")

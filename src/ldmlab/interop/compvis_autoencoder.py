@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Bottleneck
 from ldmlab.core.errors import UserError
+from ldmlab.interop.compvis_checkpoint import FIRST_STAGE, load_section
 from ldmlab.interop.compvis_options import Options, need, only
-from ldmlab.interop.renaming import Layer, renamed
+from ldmlab.interop.renaming import Layer, Renaming, State, renamed
 from ldmlab.nn.attention import SpatialSelfAttention
 from ldmlab.nn.autoencoder import Decoder, Encoder
 from ldmlab.nn.blocks import Downsample, ResBlock, Upsample
@@ -121,3 +122,24 @@ def _part_layers(part: nn.Module) -> Iterator[Layer]:
         yield from renamed({"norm": "norm"})
         yield Layer("qkv", ("q", "k", "v"), kernel_axes=2)
         yield from renamed({"out": "proj_out"}, kernel_axes=2)
+
+
+def load_autoencoder(params: Options, state_dict: State) -> Autoencoder:
+    """The published first stage: with a KL bottleneck, or a codebook where `n_embed` is given.
+
+    Args:
+        params: `first_stage_config.params`, or `model.params` of an autoencoder's configuration.
+        state_dict: The published tensors, under `first_stage_model.` or no prefix.
+
+    Raises:
+        UserError: An option has no counterpart, or the tensors are not those of `params`.
+    """
+    autoencoder = build_autoencoder(params)
+    renaming = Renaming(autoencoder, autoencoder_layers(autoencoder))
+    load_section(renaming, state_dict, FIRST_STAGE)
+    return autoencoder
+
+
+def autoencoder_to_compvis(autoencoder: Autoencoder) -> dict[str, Tensor]:
+    """Copies of an autoencoder's weights under their published names, without a prefix."""
+    return Renaming(autoencoder, autoencoder_layers(autoencoder)).published()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
@@ -13,8 +14,9 @@ from ldmlab.conditioning.given import GivenConditioner
 from ldmlab.conditioning.masks import MaskConditioner
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
+from ldmlab.interop.compvis_checkpoint import CONDITIONER, load_section
 from ldmlab.interop.compvis_options import Options, need, only
-from ldmlab.interop.renaming import Layer, renamed
+from ldmlab.interop.renaming import Layer, Renaming, State, renamed
 from ldmlab.nn.text_transformer import TextTransformer
 
 Vocabulary = Sequence[str] | None
@@ -152,3 +154,38 @@ def build_conditioner(target: str, params: Options, vocabulary: Vocabulary) -> C
     """
     with torch.device("meta"):
         return kind_of(target).build(params, vocabulary)
+
+
+def load_conditioner(
+    target: str, params: Options, state_dict: State, vocabulary: Vocabulary = None
+) -> Conditioner:
+    """The published conditioner.
+
+    Args:
+        target: Its class, as `cond_stage_config.target` names it.
+        params: `cond_stage_config.params`.
+        state_dict: The published tensors, under `cond_stage_model.` or no prefix.
+        vocabulary: Tokens of a text model in order of their numbers (the lines of
+            bert-base-uncased's vocab.txt), for captions; without it the conditioner takes
+            token numbers.
+
+    Raises:
+        UserError: The class or an option has no counterpart, or the tensors are not those of
+            `params`.
+    """
+    conditioner = build_conditioner(target, params, vocabulary)
+    kind = kind_of(target)
+    renaming = Renaming(conditioner, kind.layers(conditioner))
+    load_section(renaming, state_dict, CONDITIONER, kind.unused)
+    return conditioner
+
+
+def conditioner_to_compvis(target: str, conditioner: Conditioner) -> dict[str, Tensor]:
+    """Copies of a conditioner's weights under the names of a published class.
+
+    A text model's unused head is not among them.
+
+    Raises:
+        UserError: The class has no counterpart here.
+    """
+    return Renaming(conditioner, kind_of(target).layers(conditioner)).published()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
+from ldmlab.interop.compvis_checkpoint import UNET, load_section
 from ldmlab.interop.compvis_options import Options, need, only
-from ldmlab.interop.renaming import Layer, renamed
+from ldmlab.interop.renaming import Layer, Renaming, State, renamed
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
 from ldmlab.nn.blocks import Downsample, ResBlock
 from ldmlab.nn.unet import UNet
@@ -114,3 +115,25 @@ def _part_layers(part: nn.Module) -> Iterator[Layer]:
         yield from renamed({"proj_out": "proj_out"}, kernel_axes=2)
     else:
         yield from renamed({"conv": "op" if isinstance(part, Downsample) else "conv"})
+
+
+def load_unet(params: Options, state_dict: State) -> UNet:
+    """The published U-Net.
+
+    Args:
+        params: `unet_config.params`.
+        state_dict: The published tensors, under `model.diffusion_model.` or no prefix. Averaged
+            weights (`model_ema.`) are taken where there are any. Tensors on `meta` give a
+            module on `meta`.
+
+    Raises:
+        UserError: An option has no counterpart, or the tensors are not those of `params`.
+    """
+    unet = build_unet(params)
+    load_section(Renaming(unet, unet_layers(unet)), state_dict, UNET)
+    return unet
+
+
+def unet_to_compvis(unet: UNet) -> dict[str, Tensor]:
+    """Copies of a U-Net's weights under their published names, without a prefix."""
+    return Renaming(unet, unet_layers(unet)).published()
