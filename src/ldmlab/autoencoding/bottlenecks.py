@@ -95,11 +95,13 @@ class Bottleneck(nn.Module, ABC):
     Attributes:
         feature_channels: Channels that the encoder must deliver.
         latent_channels: Channels of the latents.
+        inner_channels: Channels that the decoder takes, one 1x1 convolution after the latents.
         weight: Weight of the regulariser in the autoencoder's loss.
     """
 
     feature_channels: int
     latent_channels: int
+    inner_channels: int
     weight: float
 
     @abstractmethod
@@ -117,14 +119,19 @@ class KL(Bottleneck):
     Args:
         latent_channels: Channels of the latents.
         weight: Weight of the KL divergence, in the autoencoder's loss per nat.
+        inner_channels: Channels inside the two 1x1 convolutions around the latents; as many as
+            the latents have by default.
     """
 
-    def __init__(self, latent_channels: int = 4, weight: float = 1e-6) -> None:
+    def __init__(
+        self, latent_channels: int = 4, weight: float = 1e-6, inner_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.weight = weight
         self.latent_channels = latent_channels
-        self.feature_channels = 2 * latent_channels
-        self.quant = nn.Conv2d(self.feature_channels, self.feature_channels, 1)
+        self.inner_channels = inner_channels or latent_channels
+        self.feature_channels = 2 * self.inner_channels
+        self.quant = nn.Conv2d(self.feature_channels, 2 * latent_channels, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Posterior:
         """The posterior of each image."""
@@ -138,9 +145,12 @@ class VQ(Bottleneck):
     Args:
         latent_channels: Channels of the latents.
         num_codes: Number of codes.
-        commitment: Weight of the term that pulls features to codes, beside the one that pulls
-            codes to features.
+        commitment: Weight of the term that pulls features to codes.
         weight: Weight of the codebook loss.
+        attraction: Weight of the term that pulls codes to features. The published models have
+            a commitment of 1 and an attraction of 0.25: the two weights were exchanged.
+        inner_channels: Channels inside the two 1x1 convolutions around the latents; as many as
+            the latents have by default.
     """
 
     def __init__(
@@ -149,13 +159,17 @@ class VQ(Bottleneck):
         num_codes: int = 8192,
         commitment: float = 0.25,
         weight: float = 1.0,
+        attraction: float = 1.0,
+        inner_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.latent_channels = latent_channels
-        self.feature_channels = latent_channels
+        self.inner_channels = inner_channels or latent_channels
+        self.feature_channels = self.inner_channels
         self.commitment = commitment
-        self.quant = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.attraction = attraction
+        self.quant = nn.Conv2d(self.feature_channels, latent_channels, 1)
         self.codes = nn.Embedding(num_codes, latent_channels)
         nn.init.uniform_(self.codes.weight, -1 / num_codes, 1 / num_codes)
 
@@ -169,7 +183,7 @@ class VQ(Bottleneck):
             prequant=z,
             quantised=z + (codes - z).detach(),
             indices=indices,
-            codebook_loss=pull_codes + self.commitment * pull_features,
+            codebook_loss=self.attraction * pull_codes + self.commitment * pull_features,
         )
 
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:

@@ -29,6 +29,7 @@ class LearnedVariance(Eps):
     outputs = 2
 
     def __init__(self, vlb_weight: float = 0.001) -> None:
+        super().__init__()
         self.vlb_weight = vlb_weight
 
     def check(self, schedule: Schedule) -> None:

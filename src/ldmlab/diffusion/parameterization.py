@@ -75,11 +75,22 @@ class Parameterization(ABC):
 
 
 class Eps(Parameterization):
-    """The network predicts the noise (Ho et al. 2020)."""
+    """The network predicts the noise (Ho et al. 2020).
+
+    Args:
+        num_times: Entries of the table whose numbers the network was trained to see as time.
+    """
+
+    def __init__(self, num_times: int = 1000) -> None:
+        self.num_times = num_times
 
     def coefficients(self, level: NoiseLevel) -> Coefficients:
         """(0, 1)."""
         return torch.zeros_like(level.alpha), torch.ones_like(level.alpha)
+
+    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """The number of the table's entry."""
+        return (self.num_times * t - 1).clamp(min=0)
 
 
 class X0(Parameterization):
