@@ -41,7 +41,8 @@ def run_directly(verb: Verb, arguments: Sequence[str]) -> int:
 
 def _compose(verb: Verb, overrides: list[str]) -> DictConfig:
     if verb.source is Source.CONF:
-        return compose(overrides)
+        own = (conf_dir() / f"{verb.name}.yaml").is_file()
+        return compose(overrides, verb.name if own else "config")
     if verb.source is Source.HYDRA:
         config = _value("config", overrides)
         return compose_on_run(load_config(str(config)), overrides, anything=True)

@@ -19,6 +19,7 @@ from ldmlab.apps.runs import RunFolder
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
+from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.company import Company
 from ldmlab.training.callbacks.gradients import GradientGuard
@@ -122,6 +123,7 @@ class Session:
                 Throughput(cfg.trainer.log_every_n_steps),
                 checkpointing,
                 ProgressDisplay(stage),
+                BrokenFiles(folder.path / "broken_files.txt"),
                 Preemption(checkpointing.last),
                 Company(),
             ],
