@@ -115,6 +115,7 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
         build_lr_schedule(cfg, stage),
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
 
 
@@ -195,6 +196,7 @@ def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> Diffusion
         build(stage.ema),
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
 
 

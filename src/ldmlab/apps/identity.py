@@ -42,6 +42,7 @@ _IRRELEVANT = (
     "stages.*.max_steps",
     "stages.*.max_seconds",
     "stages.*.val_every",
+    "stages.*.accumulate",
 )
 
 
