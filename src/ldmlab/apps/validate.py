@@ -73,6 +73,7 @@ DEVICES = Check(
 RULES: tuple[tuple[str, Check], ...] = (
     ("seed", SEED),
     ("name", NAME),
+    ("lr_rule", one_of("batch", "paper")),
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
     ("format", one_of("table", "json")),
