@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -155,6 +156,8 @@ class Session:
             "precision": options.precision,
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),
+            # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
+            "sync_batchnorm": self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available(),
         }
 
     def _resume_from(self, folder: RunFolder) -> Resume | None:
