@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ldmlab.apps.bring_in import write_run
 from ldmlab.apps.foreign import read_table, read_tensors, read_vocabulary
+from ldmlab.apps.take_out import take_out
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import new_folder
 from ldmlab.interop.imported import Imported
@@ -25,11 +26,16 @@ def run(cfg: DictConfig) -> None:
     source = _source(cfg)
     out = _free(cfg.out)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if source == "run":
+        with console.status(f"taking {cfg.run} to {out}"), new_folder(out) as folder:
+            take_out(cfg.run, folder, cfg.to)
+        console.print(f"{cfg.to}: {out}")
+        return
     with console.status(f"reading {cfg[source]}"):
-        imported = _import_compvis(cfg)
+        imported = _import_compvis(cfg) if source == "compvis" else _import_diffusers(cfg)
     with console.status(f"writing {out}"), new_folder(out) as folder:
         write_run(imported, folder, out, Path(cfg[source]).name)
-    console.print(f"run:  {out}")
+    console.print(f"run: {out}\nnext: ldmlab sample run={out}")
 
 
 def _import_compvis(cfg: DictConfig) -> Imported:
@@ -40,6 +46,12 @@ def _import_compvis(cfg: DictConfig) -> Imported:
     table = read_table(cfg.config)
     words = None if cfg.vocabulary is None else read_vocabulary(cfg.vocabulary)
     return import_compvis(table, read_tensors(cfg.compvis), words)
+
+
+def _import_diffusers(cfg: DictConfig) -> Imported:
+    from ldmlab.interop.diffusers_import import import_pipeline
+
+    return import_pipeline(Path(cfg.diffusers))
 
 
 def _source(cfg: DictConfig) -> str:

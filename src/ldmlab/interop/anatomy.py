@@ -9,6 +9,10 @@ from torch import nn
 
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Bottleneck
+from ldmlab.conditioning.classes import ClassConditioner
+from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.conditioning.masks import MaskConditioner
+from ldmlab.conditioning.text import TextConditioner
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
 from ldmlab.nn.blocks import ResBlock, Upsample
 from ldmlab.nn.unet import Stage, UNet
@@ -115,6 +119,41 @@ def bottleneck_options(bottleneck: Bottleneck) -> dict[str, Any]:
     if isinstance(bottleneck, KL):
         return options
     raise TypeError(f"{type(bottleneck).__name__} is no bottleneck that can be described")
+
+
+def conditioner_options(conditioner: Conditioner) -> dict[str, Any]:
+    """Keyword arguments that build this conditioner again; none for an unconditional one."""
+    match conditioner:
+        case ClassConditioner():
+            return {
+                "num_classes": conditioner.num_classes,
+                "dim": conditioner.token_dim,
+                "pooled": conditioner.vector_dim is not None,
+                "null_class": conditioner.null_class,
+            }
+        case MaskConditioner():
+            mapped = list(conditioner.proj.parameters())
+            return {
+                "num_labels": conditioner.num_labels,
+                "factor": conditioner.factor,
+                "map_channels": conditioner.map_channels if mapped else None,
+                "bias": len(mapped) == 2,
+            }
+        case TextConditioner():
+            transformer = conditioner.transformer
+            attention: Any = [block.attention for block in transformer.blocks]
+            heads = attention[0].num_heads if attention else 1
+            return {
+                "vocabulary": list(conditioner.tokenizer.vocabulary),
+                "max_length": transformer.positions.num_embeddings,
+                "dim": transformer.tokens.embedding_dim,
+                "depth": len(transformer.blocks),
+                "num_heads": heads,
+                "head_dim": attention[0].q.out_features // heads if attention else 1,
+                "pooled": conditioner.vector_dim is not None,
+            }
+        case _:
+            return {}
 
 
 _ATTENTIONS = (SpatialSelfAttention, SpatialTransformer)

@@ -11,8 +11,8 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.conditioning.given import GivenConditioner
 from ldmlab.conditioning.masks import MaskConditioner
-from ldmlab.conditioning.none import Unconditional
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
@@ -25,14 +25,22 @@ from ldmlab.diffusion.schedule import (
     linear,
     scaled_linear,
 )
-from ldmlab.interop.anatomy import autoencoder_options, bottleneck_options, unet_options
+from ldmlab.interop.anatomy import (
+    autoencoder_options,
+    bottleneck_options,
+    conditioner_options,
+    unet_options,
+)
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.nn.unet import UNet
 
 Leaf = dict[str, Any]
 
 # What the builder works out from codec, conditioner and data.
-_WIRED = ("in_channels", "out_channels", "token_dim", "vector_dim", "image_channels")
+_WIRED = (
+    *("in_channels", "out_channels", "token_dim", "vector_dim", "image_channels"),
+    *("num_classes", "num_labels", "factor", "vocabulary"),
+)
 # Digits that survive the square and the square root of a scaled schedule.
 _DIGITS = 12
 
@@ -79,46 +87,13 @@ def conditioner_leaf(conditioner: Conditioner) -> Leaf:
     Raises:
         UserError: No data here holds such a condition.
     """
-    match conditioner:
-        case Unconditional():
-            return leaf(Unconditional.for_data)
-        case ClassConditioner():
-            return leaf(
-                ClassConditioner.for_data,
-                dim=conditioner.token_dim,
-                pooled=conditioner.vector_dim is not None,
-                null_class=conditioner.null_class,
-            )
-        case MaskConditioner():
-            mapped = list(conditioner.proj.parameters())
-            return leaf(
-                MaskConditioner.for_data,
-                map_channels=conditioner.map_channels if mapped else None,
-                bias=len(mapped) == 2,
-            )
-        case TextConditioner():
-            pooled = conditioner.vector_dim is not None
-            return leaf(TextConditioner.for_data, **text_options(conditioner), pooled=pooled)
-        case _:
-            what = getattr(conditioner, "what", type(conditioner).__name__)
-            raise UserError(
-                f"this model is conditioned on {what}, which no data of a run holds: "
-                "load it in Python with ldmlab.interop"
-            )
-
-
-def text_options(conditioner: TextConditioner) -> dict[str, int]:
-    """The shape of a caption's transformer."""
-    transformer = conditioner.transformer
-    attention: Any = [block.attention for block in transformer.blocks]
-    heads = attention[0].num_heads if attention else 1
-    return {
-        "max_length": transformer.positions.num_embeddings,
-        "dim": transformer.tokens.embedding_dim,
-        "depth": len(transformer.blocks),
-        "num_heads": heads,
-        "head_dim": attention[0].q.out_features // heads if attention else 1,
-    }
+    if isinstance(conditioner, GivenConditioner):
+        raise UserError(
+            f"this model is conditioned on {conditioner.what}, which no data of a run holds: "
+            "load it in Python with ldmlab.interop"
+        )
+    made: Any = type(conditioner)
+    return leaf(made.for_data, **_free(conditioner_options(conditioner)))
 
 
 def process_leaves(process: DiffusionProcess) -> dict[str, Leaf]:
