@@ -219,6 +219,9 @@ def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     code, err = command("convert", "compvis=model.ckpt", "config=model.yaml", "out=full")
     assert code == 2 and "out=full is not empty" in err
     assert [path.name for path in Path("full").iterdir()] == ["mine"]
+    given = ["compvis=model.ckpt", "config=model.yaml", "out=full/mine/below"]
+    code, err = command("convert", *given)
+    assert code == 2 and "out=full/mine/below cannot be written" in err
 
 
 def test_other_tensors_and_other_tables_are_named(command: Command, tmp_path: Path) -> None:
@@ -238,6 +241,10 @@ def test_other_tensors_and_other_tables_are_named(command: Command, tmp_path: Pa
     config["model"]["params"]["unet_config"]["params"]["model_channels"] = "wide"
     Path("model.yaml").write_text(yaml.safe_dump(config))
     _refused(command, "of the wrong kind", *given)
+    _refused(command, "no checkpoint at", "compvis=nowhere.ckpt", "config=model.yaml", "out=out")
+    _refused(command, "there is no nowhere", "run=nowhere", "out=out")
+    _refused(command, "model_index.json cannot be read", "diffusers=nowhere", "out=out")
+    _refused(command, "config= goes with compvis=", "run=nowhere", "config=m.yaml", "out=out")
     _refused(command, "needs config=", "compvis=model.ckpt", "out=out")
     _refused(command, "name one thing", "out=out")
     _refused(command, "out is mandatory", "compvis=model.ckpt")

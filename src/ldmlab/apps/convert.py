@@ -26,16 +26,18 @@ def run(cfg: DictConfig) -> None:
     source = _source(cfg)
     out = _free(cfg.out)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if source == "run":
-        with console.status(f"taking {cfg.run} to {out}"), new_folder(out) as folder:
-            take_out(cfg.run, folder, cfg.to)
-        console.print(f"{cfg.to}: {out}")
-        return
-    with console.status(f"reading {cfg[source]}"):
-        imported = _import_compvis(cfg) if source == "compvis" else _import_diffusers(cfg)
-    with console.status(f"writing {out}"), new_folder(out) as folder:
-        write_run(imported, folder, out, Path(cfg[source]).name)
-    console.print(f"run: {out}\nnext: ldmlab sample run={out}")
+    try:
+        with console.status(f"{cfg[source]} to {out}"), new_folder(out) as folder:
+            if source == "run":
+                take_out(cfg.run, folder, cfg.to)
+            else:
+                read = _import_compvis if source == "compvis" else _import_diffusers
+                write_run(read(cfg), folder, out, Path(cfg[source]).name)
+    except OSError as error:
+        raise UserError(f"out={cfg.out} cannot be written: {error.strerror or error}") from error
+    console.print(f"written: {out}")
+    if source != "run":
+        console.print(f"next: ldmlab sample run={out}")
 
 
 def _import_compvis(cfg: DictConfig) -> Imported:

@@ -48,7 +48,7 @@ _READ = {
 # Said elsewhere, or of no meaning for the function of a network.
 _PASSED = (
     *("sample_size", "scaling_factor", "shift_factor", "latents_mean", "latents_std"),
-    *("force_upcast", "attention_head_dim", "use_linear_projection", "dropout"),
+    *("force_upcast", "attention_head_dim", "dropout"),
     *("vq_embed_dim", "attn_norm_num_groups"),
 )
 
@@ -135,8 +135,7 @@ def _unet(folder: Path, index: Mapping[str, Any]) -> tuple[UNet, int]:
     except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
         raise UserError(f"{where} describes a network without a counterpart here") from error
     _check(theirs, unet_config(ours), where)
-    linear = bool(theirs.config.get("use_linear_projection", False))
-    Renaming(ours, unet_layers(ours, linear)).load(theirs.state_dict())
+    Renaming(ours, unet_layers(ours)).load(theirs.state_dict())
     return ours, size
 
 

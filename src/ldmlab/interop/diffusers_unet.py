@@ -141,15 +141,8 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def unet_layers(unet: UNet, linear_projection: bool = False) -> Iterator[Layer]:
-    """Our layers and theirs: levels of blocks, the way up counted from the coarsest.
-
-    Args:
-        unet: The U-Net.
-        linear_projection: Whether their transformers project by linear layers, and not by 1x1
-            convolutions as published.
-    """
-    axes = 0 if linear_projection else 2
+def unet_layers(unet: UNet) -> Iterator[Layer]:
+    """Our layers and theirs: levels of blocks, the way up counted from the coarsest."""
     yield from renamed({"conv_in": "conv_in"})
     yield from renamed({"time_embedding.mlp.0": "time_embedding.linear_1"})
     yield from renamed({"time_embedding.mlp.2": "time_embedding.linear_2"})
@@ -158,19 +151,19 @@ def unet_layers(unet: UNet, linear_projection: bool = False) -> Iterator[Layer]:
     level, number = 0, 0
     for i, stage in enumerate(unet.down):
         assert isinstance(stage, Stage)
-        yield from _stage_layers(stage, f"down.{i}", f"down_blocks.{level}", number, axes)
+        yield from _stage_layers(stage, f"down.{i}", f"down_blocks.{level}", number)
         if stage.resample is not None:
             level, number = level + 1, 0
         else:
             number += 1
     for i, stage in enumerate(unet.middle):
         assert isinstance(stage, Stage)
-        yield from _stage_layers(stage, f"middle.{i}", "mid_block", i, axes)
+        yield from _stage_layers(stage, f"middle.{i}", "mid_block", i)
     first = 0
     for level, stages in enumerate(reversed(unet_levels(unet))):
         for number, stage in enumerate(stages):
             ours = f"up.{first + number}"
-            yield from _stage_layers(stage, ours, f"up_blocks.{level}", number, axes)
+            yield from _stage_layers(stage, ours, f"up_blocks.{level}", number)
         first += len(stages)
     yield from renamed({"norm_out": "conv_norm_out", "conv_out": "conv_out"})
 
@@ -192,12 +185,12 @@ def self_attention_layers() -> Iterator[Layer]:
     yield from renamed({"out": "to_out.0"})
 
 
-def _stage_layers(stage: Stage, ours: str, theirs: str, number: int, axes: int) -> Iterator[Layer]:
+def _stage_layers(stage: Stage, ours: str, theirs: str, number: int) -> Iterator[Layer]:
     if stage.block is not None:
         for layer in block_layers(stage.block):
             yield layer.under(f"{ours}.block", f"{theirs}.resnets.{number}")
     if stage.attention is not None:
-        for layer in _attention_layers(stage.attention, axes):
+        for layer in _attention_layers(stage.attention):
             yield layer.under(f"{ours}.attention", f"{theirs}.attentions.{number}")
     if stage.resample is not None:
         way = "downsamplers" if ours.startswith("down") else "upsamplers"
@@ -211,21 +204,19 @@ def _resample_layers(resample: nn.Module) -> Iterator[Layer]:
     return renamed({"conv": "conv"})
 
 
-def _attention_layers(
-    attention: SpatialSelfAttention | SpatialTransformer, axes: int
-) -> Iterator[Layer]:
+def _attention_layers(attention: SpatialSelfAttention | SpatialTransformer) -> Iterator[Layer]:
     if isinstance(attention, SpatialSelfAttention):
         return self_attention_layers()
-    return _transformer_layers(attention, axes)
+    return _transformer_layers(attention)
 
 
-def _transformer_layers(attention: SpatialTransformer, axes: int) -> Iterator[Layer]:
+def _transformer_layers(attention: SpatialTransformer) -> Iterator[Layer]:
     yield from renamed({"norm": "norm"})
-    yield from renamed({"proj_in": "proj_in"}, kernel_axes=axes)
+    yield from renamed({"proj_in": "proj_in"}, kernel_axes=2)
     for i in range(len(attention.blocks)):
         for layer in renamed(_TRANSFORMER_BLOCK):
             yield layer.under(f"blocks.{i}", f"transformer_blocks.{i}")
-    yield from renamed({"proj_out": "proj_out"}, kernel_axes=axes)
+    yield from renamed({"proj_out": "proj_out"}, kernel_axes=2)
 
 
 def _attentions(unet: UNet) -> list[SpatialSelfAttention]:

@@ -57,11 +57,17 @@ def leaves_of(model: LatentDiffusion) -> dict[str, Any]:
         UserError: A part can be described by no leaf.
     """
     codec, network = model.codec, model.network
+    conditioner = network.conditioner
+    if isinstance(conditioner, MaskConditioner) and conditioner.factor != codec.factor:
+        raise UserError(
+            f"this model's masks shrink by {conditioner.factor} and its images by {codec.factor}: "
+            "no run does so"
+        )
     return {
         **(autoencoder_leaves(codec.autoencoder) if isinstance(codec, NormalizedCodec) else {}),
         "codec": {"module": leaf(type(codec), _partial_=True)},
         "unet": leaf(UNet, **_free(unet_options(network.unet))),
-        "conditioner": conditioner_leaf(network.conditioner),
+        "conditioner": conditioner_leaf(conditioner),
         **process_leaves(model.process),
         "stages": {
             "diffusion": {

@@ -22,6 +22,7 @@ class LatentDiffusionPipeline(DiffusionPipeline):
             has no place for them.
     """
 
+    model_cpu_offload_seq = "conditioner->unet->vae"
     _optional_components = ("vae", "conditioner")
 
     def __init__(
@@ -64,6 +65,8 @@ class LatentDiffusionPipeline(DiffusionPipeline):
         """
         known = unknown = {}
         if self.conditioner is not None:
+            if condition is None:
+                raise ValueError("this model needs a condition: classes, masks or captions")
             numbers = self.conditioner.read(condition)
             batch_size = len(numbers)
             known = self.conditioner(numbers)
