@@ -20,6 +20,7 @@ from ldmlab.interop.diffusers_autoencoder import (
     autoencoder_layers,
     build_autoencoder,
 )
+from ldmlab.interop.diffusers_bert import read_bert
 from ldmlab.interop.diffusers_conditioner import KINDS, conditioner_layers
 from ldmlab.interop.diffusers_pipeline import diffusers
 from ldmlab.interop.diffusers_scheduler import process_of, sampler_leaf
@@ -44,6 +45,8 @@ _READ = {
     "vqvae": ("AutoencoderKL", "VQModel"),
     "scheduler": _SCHEDULERS,
     "conditioner": tuple(KINDS),
+    "bert": ("LDMBertModel",),
+    "tokenizer": ("BertTokenizer", "BertTokenizerFast"),
 }
 # Said elsewhere, or of no meaning for the function of a network.
 _PASSED = (
@@ -168,6 +171,8 @@ def _codec(folder: Path, index: Mapping[str, Any], channels: int) -> Codec:
 
 
 def _conditioner(folder: Path, index: Mapping[str, Any]) -> Conditioner:
+    if index.get("bert") not in (None, [None, None]):
+        return read_bert(folder)
     if index.get("conditioner") in (None, [None, None]):
         return Unconditional()
     theirs = _load(folder, "conditioner", index)

@@ -1,9 +1,10 @@
 """A latent diffusion model as a folder in the layout of a diffusers pipeline.
 
 Where the latents' normalisation is one scale, an unconditional model is diffusers' own
-LDMPipeline, and without an autoencoder its DDIMPipeline; every other model travels with a
-`pipeline.py`. Means and deviations of channels lie in the configuration of an AutoencoderKL
-(`latents_mean`, `latents_std`) and, since a VQModel has no place for them, in model_index.json.
+LDMPipeline, one of captions in the published shape its LDMTextToImagePipeline, and one without an
+autoencoder its DDIMPipeline; every other model travels with a `pipeline.py`. Means and deviations
+of channels lie in the configuration of an AutoencoderKL (`latents_mean`, `latents_std`) and,
+since a VQModel has no place for them, in model_index.json.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from ldmlab.autoencoding.bottlenecks import VQ
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.none import Unconditional
+from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.interop.anatomy import conditioner_options
 from ldmlab.interop.diffusers_autoencoder import autoencoder_config, autoencoder_layers
+from ldmlab.interop.diffusers_bert import fits_stock_pipeline, write_bert
 from ldmlab.interop.diffusers_conditioner import KINDS, conditioner_layers
 from ldmlab.interop.diffusers_scheduler import scheduler_config
 from ldmlab.interop.diffusers_unet import unet_config, unet_layers
@@ -71,6 +74,9 @@ def write_pipeline(
         parts["vae"], normalization = to_diffusers_vae(model.codec, image_size)
     if isinstance(conditioner, Unconditional) and _is_stock(model.codec):
         _write_stock(parts, folder)
+        return
+    if _is_published_text(model):
+        _write_published_text(parts, model.network.conditioner, folder)
         return
     if not isinstance(conditioner, Unconditional):
         parts["conditioner"] = to_exported_conditioner(conditioner)
@@ -165,6 +171,30 @@ def _has_one_scale(codec: NormalizedCodec) -> bool:
 
 def _is_stock(codec: Codec) -> bool:
     return not isinstance(codec, NormalizedCodec) or _has_one_scale(codec)
+
+
+def _is_published_text(model: LatentDiffusion) -> bool:
+    conditioner = model.network.conditioner
+    # The pipeline counts latents as eighths of pixels.
+    eighths = isinstance(model.codec, NormalizedCodec) and model.codec.factor == 8
+    text = isinstance(conditioner, TextConditioner) and fits_stock_pipeline(conditioner)
+    return text and eighths and _is_stock(model.codec)
+
+
+def _write_published_text(parts: dict[str, Any], conditioner: Conditioner, folder: Path) -> None:
+    assert isinstance(conditioner, TextConditioner)
+    parts["vqvae"] = parts.pop("vae")
+    index: dict[str, Any] = {
+        "_class_name": "LDMTextToImagePipeline",
+        "_diffusers_version": diffusers().__version__,
+        "bert": ["latent_diffusion", "LDMBertModel"],
+        "tokenizer": ["transformers", "BertTokenizer"],
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        index[name] = ["diffusers", type(part).__name__]
+    write_bert(conditioner, folder)
+    write_json(folder / "model_index.json", index)
 
 
 def _write_stock(parts: dict[str, Any], folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMPipeline, DiffusionPipeline, LDMPipeline, VQModel
+from safetensors.torch import load_file
 from tests.unit.interop.tiny import WORDS, published
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL
 from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
 from ldmlab.conditioning.none import Unconditional
+from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
@@ -198,6 +200,43 @@ def test_pixels_and_v_on_a_schedule_without_signal_at_its_end(tmp_path: Path) ->
     back = import_pipeline(tmp_path).model
     assert isinstance(back, LatentDiffusion) and isinstance(back.codec, IdentityCodec)
     assert torch.equal(back.process.schedule.betas, schedule.betas)  # type: ignore[attr-defined]
+
+
+def test_captions_in_the_published_shape_are_a_stock_pipeline(tmp_path: Path) -> None:
+    conditioner = TextConditioner(WORDS, 77, dim=8, depth=2, num_heads=2, head_dim=4)
+    shape = {"channels": 32, "channel_mult": [1, 2], "num_heads": 2}
+    unet = UNet(2, 2, token_dim=8, **shape)  # type: ignore[arg-type]
+    autoencoder = Autoencoder(KL(2), channels=32, channel_mult=[1, 1, 1, 1], num_res_blocks=1)
+    codec = NormalizedCodec(autoencoder)
+    codec.scale.fill_(1 / 0.18215)
+    process = DiffusionProcess(scaled_linear(), Eps(), Unit(), Uniform())
+    model = LatentDiffusion(codec, ConditionalNetwork(unet, conditioner), process)
+    write_pipeline(model, 32, tmp_path, PUBLISHED)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["_class_name"] == "LDMTextToImagePipeline"
+    assert not (tmp_path / "pipeline.py").exists()
+    # As diffusers' own class names its tensors and its options.
+    bert = load_file(tmp_path / "bert" / "model.safetensors")
+    assert bert["to_logits.weight"].shape == (len(WORDS), 8)
+    assert bert["model.layers.1.self_attn.q_proj.weight"].shape == (8, 8)
+    assert {key.split(".")[1] for key in bert if key.startswith("model.")} == {
+        *("embed_tokens", "embed_positions", "layers", "layer_norm")
+    }
+    back = import_pipeline(tmp_path)
+    assert isinstance(back.model, LatentDiffusion)
+    for name, value in model.state_dict().items():
+        assert torch.equal(back.model.state_dict()[name], value), name
+    assert back.spec.vocabulary == tuple(WORDS)
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    torch.save(bert, tmp_path / "bert" / "pytorch_model.bin")
+    (tmp_path / "tokenizer" / "vocab.txt").unlink()
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    fast = json.dumps({"model": {"vocab": vocabulary}})
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(fast)
+    assert import_pipeline(tmp_path).spec.vocabulary == tuple(WORDS)
+    torch.save(bert | {"surplus": torch.zeros(1)}, tmp_path / "bert" / "pytorch_model.bin")
+    with pytest.raises(UserError, match="surplus"):
+        import_pipeline(tmp_path)
 
 
 @pytest.mark.parametrize("schedule", [scaled_linear(), linear(), cosine(), sigmoid()])
