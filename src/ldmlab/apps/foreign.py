@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from ldmlab.core.errors import UserError
+from ldmlab.data.listing import read_list
 from ldmlab.training.checkpoints import read_checkpoint
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -70,13 +71,7 @@ def read_vocabulary(path: str | Path) -> list[str]:
     Raises:
         UserError: The file cannot be read, repeats a token or lacks BERT's special ones.
     """
-    try:
-        tokens = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"vocabulary={path} cannot be read: {error}") from error
-    tokens = [token.rstrip("\r") for token in tokens]
-    if tokens[-1] == "":
-        del tokens[-1]
+    tokens = read_list(path, "vocabulary")
     if missing := [token for token in _SPECIALS if token not in tokens]:
         raise UserError(f"vocabulary={path} lacks {missing[0]}: is it BERT's vocab.txt?")
     if len(set(tokens)) < len(tokens):

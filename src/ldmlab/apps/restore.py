@@ -75,9 +75,7 @@ def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
     return DataSpec(**facts)
 
 
-def model_weights(
-    state: Mapping[str, Tensor], average: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def model_weights(state: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a model in a checkpoint of stage two, an average for the trained network."""
     averaged = {f"model.network.{name}": value for name, value in average.items()}
     return {
