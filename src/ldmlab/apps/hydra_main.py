@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.compose import explain, read, verify
 from ldmlab.apps.conf import conf_dir
+from ldmlab.apps.launch import is_remote, launch
 from ldmlab.apps.multirun import Job, run_job, table
 from ldmlab.apps.overrides import protect, unprotect
 from ldmlab.apps.verbs import Verb
@@ -59,11 +60,13 @@ class _Task:
     def __call__(self, cfg: DictConfig) -> float | None:
         self.restore()
         overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(cfg):
             return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
+        if self.error is not None:  # SLURM refused a job of this multirun
+            return None
         try:
             verify(cfg, read(overrides, self.shipped))
-            self.code = self.verb.load()(cfg) or 0
+            self.code = launch(self.verb, cfg)
         except Exception as error:  # Hydra would print it in its own way, and go on
             self.error = error
         return None
