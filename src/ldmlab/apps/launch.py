@@ -109,7 +109,7 @@ def prepare(verb: Verb, cfg: DictConfig) -> Submission:
         *_resources(verb, cfg),
         *(f"--{key}={slurm[key]}" for key in ("partition", "account", "time") if slurm[key]),
         *([f"--mem={slurm.memory}"] if slurm.memory else []),
-        *map(str, slurm.options),
+        *(f"--{key}={value}" for key, value in slurm.options.items()),
     ]
     return Submission(
         folder, config, text, ("sbatch", *options, str(script), verb.name, f"config={config}")

@@ -130,6 +130,11 @@ def _quote(text: str) -> str:
 
 
 def parse_with_hydra(argument: str) -> HydraOverride:
+    """Take one argument apart as Hydra's own grammar does.
+
+    Raises:
+        UserError: If its value cannot be read.
+    """
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:

@@ -135,7 +135,7 @@ class Session:
     def _open_loggers(self, stage: str, folder: RunFolder) -> list[Any]:
         self.close()
         wandb = _plain(self.cfg.logger.wandb)
-        # As in config.yaml: what stands in the environment may be resolved, and is no one's business.
+        # As in config.yaml: a key of the environment may have been resolved.
         shown = OmegaConf.create(redact(OmegaConf.to_yaml(self.cfg, resolve=True)))
         self.loggers = build_loggers(folder.path, stage, wandb, _plain(shown))
         return self.loggers

@@ -99,15 +99,17 @@ def _distribution(key: str, text: str) -> BaseDistribution:
             "interval(0,1)"
         )
     log = "log" in getattr(values, "tags", ())
+    whole, real = IntDistribution, FloatDistribution
     try:
         if isinstance(values, IntervalSweep):
-            whole = isinstance(values.start, int) and isinstance(values.end, int)
-            kind = IntDistribution if whole else FloatDistribution
-            return kind(values.start, values.end, log=log)
+            low: Any = values.start
+            high: Any = values.end
+            kind = whole if isinstance(low, int) and isinstance(high, int) else real
+            return kind(low, high, log=log)
         if isinstance(values, RangeSweep) and not log:
-            steps = list(values.range())
-            kind = IntDistribution if isinstance(steps[0], int) else FloatDistribution
-            return kind(steps[0], steps[-1], step=values.step)
+            steps: list[Any] = list(values.range())
+            step: Any = values.step
+            return (whole if isinstance(steps[0], int) else real)(steps[0], steps[-1], step=step)
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except (ValueError, IndexError, TypeError) as error:
         raise UserError(f"sweep.space: {key}: {text} cannot be searched: {error}") from error

@@ -14,7 +14,6 @@ from ldmlab.core.locks import locked
 from ldmlab.core.random import derive_seed
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
@@ -68,7 +67,7 @@ class Study:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
         with self._alone():
-            self._study: optuna.Study = optuna.create_study(
+            self._study: Any = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
                 study_name=folder.name,
                 direction=direction,

@@ -91,7 +91,8 @@ class Search:
         if cfg.sweep.metric is None:
             raise UserError("sweep.metric is mandatory: a column of metrics.csv or of the card")
         space = read_space(cfg.sweep.space)
-        compose_on_run(cfg, corner(cfg.sweep.space), anything=True)
+        bare = OmegaConf.merge(cfg, {"sweep": {"space": None}})  # its keys are no keys of a run
+        compose_on_run(bare, corner(cfg.sweep.space), anything=True)  # type: ignore[arg-type]
         folder = Path(cfg.paths.runs) / str(cfg.name) / "sweep" / _id(cfg)
         try:
             (folder / "logs").mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ def _check_access() -> None:
     """
     import wandb
 
-    if not wandb.api.api_key:
+    if not wandb.login(verify=False, prompt=False):
         raise UserError(
             "logger.wandb.mode=online needs a key: run `wandb login`, or take "
             "logger.wandb.mode=offline and `wandb sync` later"
