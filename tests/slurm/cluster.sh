@@ -8,13 +8,13 @@ folder=$(realpath -m "${2:?a folder for state and logs}")
 host=$(hostname -s)
 
 start() {
-    mkdir -p "$folder"/{state,spool,munge} /run/munge
+    mkdir -p "$folder"/{state,spool,munge}
     cat > "$folder/slurm.conf" << CONF
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=5
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -32,11 +32,10 @@ SlurmdLogFile=$folder/slurmd.log
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
-    chown -R munge "$folder/munge" /run/munge
-    chmod 755 /run/munge
-    [ -s /etc/munge/munge.key ] || mungekey --create
-    chown munge /etc/munge/munge.key
-    pgrep -x munged > /dev/null || runuser -u munge -- munged
+    # A munge of its own, beside the one of the machine if there is one.
+    mungekey --create --keyfile "$folder/munge/key"
+    munged --force --key-file "$folder/munge/key" --socket "$folder/munge/socket" \
+        --pid-file "$folder/munged.pid" --log-file "$folder/munge/log" --seed-file "$folder/munge/seed"
     SLURM_CONF="$folder/slurm.conf" slurmctld
     SLURM_CONF="$folder/slurm.conf" slurmd
     for _ in $(seq 50); do
@@ -48,7 +47,7 @@ CONF
 }
 
 stop() {
-    for daemon in slurmd slurmctld; do
+    for daemon in slurmd slurmctld munged; do
         [ -f "$folder/$daemon.pid" ] && kill "$(cat "$folder/$daemon.pid")" || true
     done
 }

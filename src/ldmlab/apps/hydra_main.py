@@ -92,6 +92,8 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
         UserError: If the arguments or the configuration are refused.
         Exception: Whatever the verb itself raises.
     """
+    # Behind an override, argparse would not take those that follow the flag.
+    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     flags, overrides = _split(arguments)
     read(overrides, shipped=not flags)
     restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))

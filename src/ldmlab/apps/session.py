@@ -134,10 +134,9 @@ class Session:
 
     def _open_loggers(self, stage: str, folder: RunFolder) -> list[Any]:
         self.close()
-        wandb = _plain(self.cfg.logger.wandb)
         # As in config.yaml: a key of the environment may have been resolved.
-        shown = OmegaConf.create(redact(OmegaConf.to_yaml(self.cfg, resolve=True)))
-        self.loggers = build_loggers(folder.path, stage, wandb, _plain(shown))
+        shown = _plain(OmegaConf.create(redact(OmegaConf.to_yaml(self.cfg, resolve=True))))
+        self.loggers = build_loggers(folder.path, stage, shown["logger"]["wandb"], shown)
         return self.loggers
 
     def _trainer_options(self, stage: str, folder: RunFolder) -> dict[str, Any]:

@@ -76,20 +76,34 @@ def _check_access() -> None:
             "logger.wandb.mode=online needs a key: run `wandb login`, or take "
             "logger.wandb.mode=offline and `wandb sync` later"
         )
-    url = str(wandb.setup().settings.base_url)
+    check_answers(str(wandb.setup().settings.base_url), PATIENCE)
+
+
+def check_answers(url: str, patience: float) -> None:
+    """Make sure that a server answers, whatever it says.
+
+    Args:
+        url: Its address; a proxy of the environment is used.
+        patience: Seconds to wait, those for looking up the host included.
+
+    Raises:
+        UserError: It does not.
+    """
     answered = threading.Event()
     # A thread, because the time limit of a request does not hold for looking up its host.
-    threading.Thread(target=_knock, args=(url, answered), daemon=True).start()
-    if not answered.wait(PATIENCE):
+    knock = threading.Thread(target=_knock, args=(url, patience, answered), daemon=True)
+    knock.start()
+    knock.join(patience)
+    if not answered.is_set():
         raise UserError(
             f"logger.wandb.mode=online: {url} does not answer; take logger.wandb.mode=offline and "
             "`wandb sync` later"
         )
 
 
-def _knock(url: str, answered: threading.Event) -> None:
+def _knock(url: str, patience: float, answered: threading.Event) -> None:
     try:
-        urllib.request.urlopen(url, timeout=PATIENCE).close()
+        urllib.request.urlopen(url, timeout=patience).close()
     except urllib.error.HTTPError:
         pass  # an answer like any other
     except OSError:
