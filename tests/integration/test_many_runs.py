@@ -38,8 +38,10 @@ def test_a_grid_with_two_devices_keeps_its_runs_apart(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr[-2000:]
     rows = [line.split(maxsplit=3)[:2] for line in done.stdout.splitlines()[-3:]]
     assert rows == [["0", "2"], ["1", "0"], ["2", "0"]], done.stdout
-    runs = _own_runs(tmp_path / "tiny/diffusion")
-    assert len(runs) == 2, "no sweep inside a sweep"
+    folders = _own_runs(tmp_path / "tiny/diffusion")
+    runs = [path for path in folders if (path / "checkpoints/last.ckpt").is_file()]
+    assert (len(folders), len(runs)) == (3, 2), "no sweep inside a sweep"
+    assert not (tmp_path / ".hydra").exists() or not list((tmp_path / ".hydra").glob("*/*"))
     one, two = (read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in runs)
     assert int(one["steps"]) == int(two["steps"]) == 4
     assert not all(torch.equal(two[name], value) for name, value in one.items())
