@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -12,34 +13,77 @@ from ldmlab.apps.instantiate import build
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.memory import BatchDataset, InMemory, Subset, in_order
+from ldmlab.data.listing import read_list
+from ldmlab.data.memory import BatchDataset, InMemory, Subset, check_memory, in_order
+from ldmlab.data.pictures import Pictures
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
-from ldmlab.training.autoencoder_module import AutoencoderModule
-from ldmlab.training.diffusion_module import DiffusionModule
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and only training needs it
+    from ldmlab.training.autoencoder_module import AutoencoderModule
+    from ldmlab.training.diffusion_module import DiffusionModule
 
 VOCABULARY_CAPTIONS = 4096
+PUBLISHED_VOCABULARY = 30_522  # of BERT, which the text models take
 RENDER_BATCH = 500
 
 
 def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
-    """Training data, validation data and what a model must know of them."""
+    """Training data, validation data and what a model must know of them.
+
+    Raises:
+        UserError: The data is not there, or does not fit into memory where it should.
+    """
     source = build(cfg.data.train)
     validation = build(cfg.data.validation)
-    kept = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
-    train = InMemory(list(in_order(kept, RENDER_BATCH))) if cfg.data.in_memory else kept
-    first = train.__getitems__(list(range(min(len(train), VOCABULARY_CAPTIONS))))
-    spec = DataSpec(
-        image_size=source.image_size,
-        image_channels=source.channels,
+    train = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
+    spec = replace(
+        data_spec(cfg),
         num_classes=len(source.classes) or None,
-        num_mask_labels=len(source.mask_labels) or None,
-        vocabulary=None if first.caption is None else tuple(build_vocabulary(first.caption)),
+        vocabulary=_vocabulary(cfg, train),
     )
+    if cfg.data.in_memory:
+        if isinstance(source, Pictures) and source.view.varies:
+            raise UserError(
+                "data.in_memory=true keeps one view of each image, and the data has random ones: "
+                "set data.flip=false (and data.crop=center), or data.in_memory=false"
+            )
+        check_memory(train.__getitems__([0]), len(train), "images")
+        train = InMemory(list(in_order(train, RENDER_BATCH)), train)
     return train, validation, spec
+
+
+def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
+    """The tokens of the captions: the user's file, or made from the first captions."""
+    captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
+    if captions is None:
+        return None
+    path = cfg.data.get("vocabulary")
+    if path is not None:
+        tokens = tuple(read_list(path, "data.vocabulary"))
+        if missing := [special for special in SPECIALS if special not in tokens]:
+            raise UserError(f"data.vocabulary={path} lacks {missing[0]}: it is no WordPiece list")
+        return tokens
+    return tuple(build_vocabulary(captions, cfg.data.vocabulary_size or PUBLISHED_VOCABULARY))
+
+
+def data_spec(cfg: DictConfig) -> DataSpec:
+    """What the configuration alone tells of the data: enough to build a model, nothing is read.
+
+    Where the training captions make the vocabulary, its words are placeholders: their number is
+    the one that `data.vocabulary_size` promises.
+    """
+    data = cfg.data
+    vocabulary = None
+    if data.vocabulary_size is not None:
+        words = (f"[unused{k}]" for k in range(data.vocabulary_size - len(SPECIALS)))
+        vocabulary = (*SPECIALS, *words)
+    return DataSpec(
+        data.image_size, data.channels, data.num_classes, data.num_mask_labels, vocabulary
+    )
 
 
 def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
@@ -51,6 +95,8 @@ def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
 
 def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:
     """Stage one, ready to train."""
+    from ldmlab.training.autoencoder_module import AutoencoderModule
+
     stage = cfg.stages.autoencoder
     autoencoder = build_autoencoder(cfg, spec)
     adversary = None
@@ -72,6 +118,7 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
         build_lr_schedule(cfg, stage),
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
 
 
@@ -94,9 +141,39 @@ def build_process(cfg: DictConfig) -> DiffusionProcess:
             build(cfg.parameterization),
             build(cfg.weighting),
             build(cfg.times),
+            # Runs of before this key existed were trained with the square.
+            cfg.stages.diffusion.get("distance", "l2"),
         )
     except ValueError as error:
         raise UserError(f"parameterization and schedule do not go together: {error}") from error
+
+
+def build_network(
+    cfg: DictConfig, spec: DataSpec, codec: Codec, process: DiffusionProcess
+) -> ConditionalNetwork:
+    """The network of an experiment, untrained, for the latents of a codec.
+
+    Raises:
+        UserError: The images cannot be divided by the codec and the U-Net's levels.
+    """
+    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
+    if isinstance(conditioner, partial):
+        # A plain function: a copy of the network, as for its average, copies no codec.
+        conditioner = conditioner(encode=lambda image: codec.encode(image).mean)
+    divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
+    if spec.image_size % divisor:
+        raise UserError(
+            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
+            f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
+        )
+    unet = build(
+        cfg.unet,
+        in_channels=codec.latent_channels + conditioner.map_channels,
+        out_channels=codec.latent_channels * process.parameterization.outputs,
+        token_dim=conditioner.token_dim,
+        vector_dim=conditioner.vector_dim,
+    )
+    return ConditionalNetwork(unet, conditioner)
 
 
 def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusion:
@@ -105,31 +182,15 @@ def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusio
     Raises:
         UserError: The images cannot be divided by the codec and the U-Net's levels.
     """
-    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
-    divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
-    if spec.image_size % divisor:
-        raise UserError(
-            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
-            f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
-        )
     process = build_process(cfg)
-    unet = build(
-        cfg.unet,
-        in_channels=codec.latent_channels + conditioner.map_channels,
-        out_channels=codec.latent_channels * process.parameterization.outputs,
-        token_dim=conditioner.token_dim,
-        vector_dim=conditioner.vector_dim,
-    )
-    return LatentDiffusion(
-        codec,
-        ConditionalNetwork(unet, conditioner),
-        process,
-        cfg.stages.diffusion.condition_dropout,
-    )
+    network = build_network(cfg, spec, codec, process)
+    return LatentDiffusion(codec, network, process, cfg.stages.diffusion.condition_dropout)
 
 
 def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> DiffusionModule:
     """Stage two, ready to train."""
+    from ldmlab.training.diffusion_module import DiffusionModule
+
     stage = cfg.stages.diffusion
     return DiffusionModule(
         model,
@@ -138,12 +199,22 @@ def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> Diffusion
         build(stage.ema),
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
+
+
+def learning_rate(cfg: DictConfig, stage: DictConfig, lr: float) -> float:
+    """The rate of a whole global batch; `lr_rule=paper` gives `lr` for one image in it."""
+    return lr * stage.batch_size if cfg.lr_rule == "paper" else lr
 
 
 def build_optimizer(cfg: DictConfig, stage: DictConfig, lr: float) -> Callable[..., Any]:
     """A function from parameters to the optimiser of a stage."""
-    numbers = {"lr": lr, "betas": tuple(stage.betas), "weight_decay": stage.weight_decay}
+    numbers = {
+        "lr": learning_rate(cfg, stage, lr),
+        "betas": tuple(stage.betas),
+        "weight_decay": stage.weight_decay,
+    }
     return partial(build(cfg.optimizer), **numbers)
 
 

@@ -42,7 +42,8 @@ def run_directly(verb: Verb, arguments: Sequence[str]) -> int:
 
 def _compose(verb: Verb, overrides: list[str]) -> DictConfig:
     if verb.source is Source.CONF:
-        return compose(overrides)
+        own = (conf_dir() / f"{verb.name}.yaml").is_file()
+        return compose(overrides, verb.name if own else "config")
     if verb.source is Source.SEARCH:
         from ldmlab.apps.space import compose_search
 

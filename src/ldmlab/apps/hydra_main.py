@@ -60,7 +60,7 @@ class _Task:
     def __call__(self, cfg: DictConfig) -> float | None:
         self.restore()
         overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
-        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(cfg):
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(self.verb, cfg):
             return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
         if self.error is not None:  # SLURM refused a job of this multirun
             return None

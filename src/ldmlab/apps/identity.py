@@ -34,12 +34,17 @@ _IRRELEVANT = (
     "trainer.strategy",
     "trainer.enable_*",
     "trainer.log_*",
+    "data.*root",
+    "data.num_workers",
+    "data.*max_bad",
+    "data.in_memory",
     "max_steps",
     "max_seconds",
     "val_every",
     "stages.*.max_steps",
     "stages.*.max_seconds",
     "stages.*.val_every",
+    "stages.*.accumulate",
 )
 
 

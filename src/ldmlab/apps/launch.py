@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ldmlab.apps.conf import conf_dir
 from ldmlab.apps.environment import redact
 from ldmlab.apps.identity import run_id
-from ldmlab.apps.verbs import Verb
+from ldmlab.apps.verbs import Source, Verb
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_text
 
@@ -50,15 +50,16 @@ def launch(verb: Verb, cfg: DictConfig) -> int:
     Raises:
         UserError: The job cannot be submitted.
     """
-    if not is_remote(cfg):
+    if not is_remote(verb, cfg):
         return verb.load()(cfg) or 0
     print(submit(verb, cfg))
     return 0
 
 
-def is_remote(cfg: DictConfig) -> bool:
-    """Whether `launcher` hands the run to SLURM."""
-    return OmegaConf.select(cfg, "launcher.slurm") is not None
+def is_remote(verb: Verb, cfg: DictConfig) -> bool:
+    """Whether the verb trains, and `launcher` hands that to SLURM."""
+    trains = verb.source in (Source.HYDRA, Source.SEARCH)
+    return trains and OmegaConf.select(cfg, "launcher.slurm") is not None
 
 
 def submit(verb: Verb, cfg: DictConfig) -> str:

@@ -16,8 +16,9 @@ from ldmlab.core.errors import UserError
 # A key whose last part is one of these holds free text or a path, never a number or a list.
 _CAPTION_NAMES = {"caption", "also", "avoid"}
 _TEXT_NAMES = _CAPTION_NAMES | {
-    *("captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint")
-}
+    "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
+    "images", "masks", "vocabulary", "train_list", "validation_list",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

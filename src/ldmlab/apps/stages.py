@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,27 @@ from ldmlab.apps.build import (
 )
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder, find_checkpoint
-from ldmlab.apps.session import Session
+from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.errors import UserError
-from ldmlab.data.memory import InMemory, in_order, with_latents
+from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
 from ldmlab.training.checkpoints import load_weights, read_checkpoint
+from ldmlab.training.fit import is_main_process
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
     "seed", "data", "autoencoder", "bottleneck", "discriminator", "perceptual", "optimizer",
-    "lr_schedule", "stages.autoencoder",
+    "lr_schedule", "lr_rule", "stages.autoencoder",
 )  # fmt: skip
 DIFFUSION_KEYS = (
     "seed", "data", "codec", "unet", "conditioner", "schedule", "parameterization", "weighting",
-    "times", "optimizer", "lr_schedule", "stages.diffusion",
+    "times", "optimizer", "lr_schedule", "lr_rule", "stages.diffusion",
 )  # fmt: skip
 
 RECONSTRUCTED_IMAGES = 8
-ENCODED_AT_ONCE = 250
+ENCODED_PIXELS = 250 * 32 * 32
 
 
 def train_autoencoder(session: Session) -> RunFolder:
@@ -58,9 +60,7 @@ def train_diffusion(session: Session) -> RunFolder:
     cfg = session.cfg
     started = time.monotonic()
     codec = load_codec(session)
-    latents = InMemory(
-        [with_latents(batch, codec.encode) for batch in in_order(session.train, ENCODED_AT_ONCE)]
-    )
+    latents = _latents(session, codec)
     session.seconds["codec"] = time.monotonic() - started
     fingerprint = codec.fingerprint()
     folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
@@ -97,12 +97,35 @@ def load_codec(session: Session) -> Codec:
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     load_weights(codec.autoencoder, autoencoder_weights(path), misfit)
     count = min(cfg.codec.num_images, len(session.train))
+    at_once = _encoded_at_once(session)
     chunks = (
-        session.train.__getitems__(list(range(i, min(i + ENCODED_AT_ONCE, count))))
-        for i in range(0, count, ENCODED_AT_ONCE)
+        session.train.__getitems__(list(range(i, min(i + at_once, count))))
+        for i in range(0, count, at_once)
     )
     codec.normalize_on(batch.image for batch in chunks if batch.image is not None)
     return codec
+
+
+def _latents(session: Session, codec: Codec) -> BatchDataset:
+    """Training data for stage two: latents held in memory, or images to encode at each step."""
+    if session.cfg.data.in_memory:
+        first = with_latents(session.train.__getitems__([0]), codec.encode)
+        check_memory(first, len(session.train), "latents")
+        batches = in_order(session.train, _encoded_at_once(session))
+        return InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
+    if is_main_process():
+        latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
+        size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
+        console.print(
+            f"diffusion: {len(session.train):,} images are encoded as training meets them; "
+            f"data.in_memory=true would hold their latents in {size:.1f} GiB"
+        )
+    return session.train
+
+
+def _encoded_at_once(session: Session) -> int:
+    """How many images the codec takes at once: as many pixels as 250 images of 32 x 32."""
+    return max(1, ENCODED_PIXELS // session.spec.image_size**2)
 
 
 def autoencoder_weights(path: str | Path) -> dict[str, Any]:

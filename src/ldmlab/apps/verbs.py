@@ -15,7 +15,7 @@ class Source(Enum):
     """Where a verb's configuration comes from."""
 
     HYDRA = "composed by Hydra's own main, with its flags"
-    CONF = "composed from conf/"
+    CONF = "composed from conf/<verb>.yaml"
     SEARCH = "composed from conf/sweep.yaml; several values for a key are what is searched"
     RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
 
@@ -97,6 +97,40 @@ _TABLE = (
         ),
         "ldmlab.apps.sweep:run",
         Source.SEARCH,
+    ),
+    Verb(
+        "describe",
+        "Say how large an experiment is: weights, latents, schedule, FLOPs, memory.",
+        (
+            ("ldmlab describe experiment=laion", "1.45 billion weights, in seconds, on a laptop"),
+            ("ldmlab describe experiment=celebahq unet.channels=128", "with other values"),
+            ("ldmlab describe experiment=imagenet format=json", "for programs"),
+        ),
+        "ldmlab.apps.describe:run",
+        Source.CONF,
+    ),
+    Verb(
+        "verify",
+        "Hold the paper's experiments against their published numbers.",
+        (
+            ("ldmlab verify", "all of them; exit code 1 where a number differs"),
+            ("ldmlab verify only=[celebahq,laion]", "some of them"),
+            ("ldmlab verify format=json", "for programs"),
+            ("ldmlab verify path=numbers.yaml", "against numbers of your own"),
+        ),
+        "ldmlab.apps.verify:run",
+        Source.CONF,
+    ),
+    Verb(
+        "data",
+        "Check a data set on disk, or make a small valid specimen of one.",
+        (
+            ("ldmlab data action=check data=imagenet data.root=/data/imagenet", "read every file"),
+            ("ldmlab data action=make data=celebahq out=specimen", "a small valid data set"),
+            ("ldmlab data action=make data=imagenet form=tars out=specimen", "in another form"),
+        ),
+        "ldmlab.apps.data:run",
+        Source.CONF,
     ),
 )
 

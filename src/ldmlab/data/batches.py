@@ -11,6 +11,28 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
 
 
+class Visit(int):
+    """A position in a data set with the seed of what is random about looking at it this time.
+
+    Data sets without anything random take it for the position that it is.
+
+    Args:
+        index: The position.
+        seed: Of crop and mirror, another one at each visit.
+    """
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> Visit:
+        """An int like `index`, with its seed."""
+        visit = super().__new__(cls, index)
+        visit.seed = seed
+        return visit
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return int(self), self.seed
+
+
 class StepBatches(Sampler[list[int]]):
     """An endless stream of batches in which step k depends on (seed, k) only.
 
@@ -52,16 +74,17 @@ class StepBatches(Sampler[list[int]]):
         self.rows = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Batches of positions in the data set, from step `start` on, without end."""
+        """Batches of visits, from step `start` on, without end."""
         step = self.start
         epoch, permutation = -1, torch.empty(0)
         while True:
-            batch = []
+            batch: list[int] = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.num_samples != epoch:
                     epoch = position // self.num_samples
                     permutation = self._permutation(epoch)
-                batch.append(int(permutation[position % self.num_samples]))
+                index = int(permutation[position % self.num_samples])
+                batch.append(Visit(index, derive_seed("visit", self.seed, epoch, index)))
             yield batch[self.rows]
             step += 1
 

@@ -79,8 +79,13 @@ class Digits(Dataset[Batch]):
         """The images at these positions."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
         labels = self._labels[rows]
-        caption = tuple(f"the digit {self.classes[label]}" for label in labels.tolist())
-        return Batch(index=rows, image=self._images[rows], label=labels, caption=caption)
+        return Batch(
+            index=rows, image=self._images[rows], label=labels, caption=self.captions(indices)
+        )
+
+    def captions(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """The captions at these positions."""
+        return tuple(f"the digit {self.classes[self._labels[i]]}" for i in indices)
 
 
 def _load() -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import Dataset
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch, LatentMoments
 
 
@@ -20,6 +23,10 @@ class BatchDataset(Protocol):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """The samples at these positions."""
+        ...
+
+    def captions(self, indices: list[int]) -> tuple[str, ...] | None:
+        """The texts at these positions without their images; None where there are none."""
         ...
 
 
@@ -50,16 +57,22 @@ class Subset(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         return self.dataset.__getitems__(indices)
 
+    def captions(self, indices: list[int]) -> tuple[str, ...] | None:
+        """The texts at these positions."""
+        return self.dataset.captions(indices)
+
 
 class InMemory(Dataset[Batch]):
     """Every sample of a stream of batches, held in memory.
 
     Args:
         batches: The samples in order of their positions.
+        dataset: Where they come from, for what else it knows.
     """
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches: Sequence[Batch], dataset: BatchDataset | None = None) -> None:
         self.batch = concatenate(batches)
+        self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -69,6 +82,48 @@ class InMemory(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         return self.batch[indices]
+
+    def captions(self, indices: list[int]) -> tuple[str, ...] | None:
+        """The texts at these positions."""
+        texts = self.batch.caption
+        return None if texts is None else tuple(texts[i] for i in indices)
+
+
+def bytes_of(batch: Batch) -> int:
+    """Memory of a batch's tensors."""
+    latent = batch.latent
+    tensors = (batch.image, batch.label, batch.mask, batch.index)
+    moments = () if latent is None else (latent.mean, latent.std)
+    return sum(t.numel() * t.element_size() for t in (*tensors, *moments) if t is not None)
+
+
+def check_memory(sample: Batch, count: int, what: str) -> None:
+    """Refuse to hold more than the machine has to give.
+
+    Args:
+        sample: One of the things to hold.
+        count: How many there are.
+        what: Their name, for the message.
+
+    Raises:
+        UserError: They need more than what is free; joining the parts takes twice their size.
+    """
+    needed, free = 2 * bytes_of(sample) * count, free_memory()
+    if needed > free:
+        raise UserError(
+            f"data.in_memory=true needs {needed / 2**30:.1f} GiB for {count:,} {what}, and "
+            f"{free / 2**30:.1f} GiB are free: set data.in_memory=false"
+        )
+
+
+def free_memory() -> float:
+    """Bytes that this process could still take; infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
+    return math.inf if kilobytes is None else int(kilobytes) * 1024.0
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

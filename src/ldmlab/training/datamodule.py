@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, Dataset
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 from ldmlab.data.batches import StepBatches
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.steps import StepModule
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+class _Answer(Dataset[Any]):
+    """A data set whose mistakes of the user cross the border of a loading process in one piece.
+
+    A DataLoader would raise them anew with a traceback for their message.
+
+    Args:
+        dataset: Where the samples come from.
+    """
+
+    def __init__(self, dataset: BatchDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, indices: list[int]) -> Batch | UserError:
+        """The samples, or what is wrong with them."""
+        try:
+            return self.dataset.__getitems__(indices)
+        except UserError as error:
+            return error
+
+
+class _Loader(DataLoader[Any]):
+    """Raises the mistakes that loading processes answer with."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for answer in super().__iter__():
+            if isinstance(answer, UserError):
+                raise answer
+            yield answer
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
 
 class BatchDataModule(L.LightningDataModule):
@@ -69,10 +102,14 @@ class BatchDataModule(L.LightningDataModule):
         )
 
     def _loader(self, dataset: BatchDataset, batches: Any) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]
+        assert self.trainer is not None
+        return _Loader(
+            _Answer(dataset),
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
             persistent_workers=self.num_workers > 0,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            # Starting workers draws a number: not from the generator that training goes on with.
+            generator=torch.Generator().manual_seed(self.seed),
         )

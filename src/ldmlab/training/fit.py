@@ -88,5 +88,6 @@ def _quiet() -> None:
     """Keep Lightning from announcing devices and from doubting what is done on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*This DataLoader will create.*")
     warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")

@@ -95,6 +95,10 @@ class Vistas(Dataset[Batch]):
             caption=captions(scenes),
         )
 
+    def captions(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """The captions at these positions, nothing rendered."""
+        return captions(self.scenes(indices))
+
 
 def unknown_split(split: str, known: Sequence[str] | dict[str, range]) -> str:
     """One line that names the key, the nearest split and the splits there are."""

@@ -1,0 +1,120 @@
+"""Images from disk as a data set: any layout, through one view."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.random import derive_seed
+from ldmlab.core.records import Batch
+from ldmlab.core.tensors import to_unit_range
+from ldmlab.data.batches import Visit
+from ldmlab.data.decoding import BrokenFileError
+from ldmlab.data.faults import Faults
+from ldmlab.data.sample import Layout, Sample
+from ldmlab.data.view import Seen, View
+
+
+class Pictures(Dataset[Batch]):
+    """The samples of a layout as the view shows them.
+
+    A `Visit` of training shows a random view, a plain position the centre, unmirrored. In the
+    place of a broken sample comes another one that depends on its position only.
+
+    Args:
+        layout: Which samples there are, and their bytes.
+        view: How they are decoded, cut and mirrored.
+        max_bad: How many broken samples to replace before giving up.
+
+    Raises:
+        UserError: The layout is empty.
+    """
+
+    channels = 3
+
+    def __init__(self, layout: Layout, view: View, max_bad: int = 0) -> None:
+        if not len(layout):
+            raise UserError(f"{_where(layout)} holds no samples; look at data.root")
+        self.layout, self.view = layout, view
+        self.image_size = view.image_size
+        self.faults = Faults(len(layout), max_bad, _where(layout))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.layout.classes
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def __getitem__(self, index: int) -> Batch:
+        """The sample at one position, as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples at these positions.
+
+        Raises:
+            UserError: Too many of the data set's samples are broken.
+        """
+        loaded = [self._load(index) for index in indices]
+        samples = [sample for sample, _ in loaded]
+        seen = [picture for _, picture in loaded]
+        labels = [sample.label for sample in samples if sample.label is not None]
+        masks = [picture.mask for picture in seen if picture.mask is not None]
+        captions = [picture.caption for picture in seen if picture.caption is not None]
+        return Batch(
+            index=torch.tensor([int(index) for index in indices], dtype=torch.int64),
+            image=to_unit_range(torch.stack([picture.image for picture in seen])).contiguous(),
+            label=torch.tensor(labels) if labels else None,
+            mask=torch.stack(masks) if masks else None,
+            caption=tuple(captions) if captions else None,
+        )
+
+    def captions(self, indices: Sequence[int]) -> tuple[str, ...] | None:
+        """The texts at these positions without their images."""
+        texts = [self.layout.caption(index) for index in indices]
+        return tuple(text for text in texts if text is not None) or None
+
+    def look(self, index: int, seed: int | None = None) -> tuple[Sample, Seen]:
+        """One sample, and what is seen of it.
+
+        Args:
+            index: Its position.
+            seed: Decides what is random about the view; None shows the centre.
+
+        Raises:
+            BrokenFileError: It cannot be used.
+        """
+        sample = self.layout.read(index)
+        return sample, self.view(sample, seed)
+
+    def _load(self, index: int) -> tuple[Sample, Seen]:
+        """The sample at a position, or the first readable one of its line of substitutes."""
+        seed = index.seed if isinstance(index, Visit) else None
+        position = int(index)
+        substitutes = random.Random(derive_seed("substitute", position))
+        while True:
+            if position not in self.faults:
+                try:
+                    return self.look(position, seed)
+                except BrokenFileError as error:
+                    self.faults.add(position, f"{self.layout.name(position)} {error}")
+            position = substitutes.randrange(len(self))
+
+
+def broken_files(dataset: object) -> list[str]:
+    """The broken files that any process has met, of a data set or what it was made from."""
+    while dataset is not None and not isinstance(dataset, Pictures):
+        dataset = getattr(dataset, "dataset", None)
+    if dataset is None:
+        return []
+    return [dataset.layout.name(index) for index in dataset.faults.indices()]
+
+
+def _where(layout: Layout) -> str:
+    return str(getattr(layout, "root", type(layout).__name__))
