@@ -109,7 +109,6 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
         build_optimizer(cfg, stage, stage.lr),
         build_optimizer(cfg, stage, stage.discriminator_lr),
         build_lr_schedule(cfg, stage),
-        stage.clip_norm,
         cfg.seed,
         stage.max_steps,
     )

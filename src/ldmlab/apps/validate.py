@@ -57,6 +57,7 @@ NON_NEGATIVE = Check("a finite number from 0 up", lambda x: _is_number(x) and x 
 PROBABILITY = Check("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 FINITE = Check("a finite number", _is_number)
 SHARE = Check("a share from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
+POSITIVE_SHARE = Check("a share above 0 and up to 1", lambda x: _is_number(x) and 0 < x <= 1)
 BOOL = Check("true or false", lambda x: isinstance(x, bool))
 NAME = Check("a name", lambda x: isinstance(x, str | int) and str(x) != "")
 BETAS = Check(
@@ -93,6 +94,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("trainer.log_every_n_steps", POSITIVE_INT),
     ("callbacks.*_every", _or_null(POSITIVE_INT)),
     ("callbacks.keep_*", NATURAL),
+    ("callbacks.patience", POSITIVE_INT),
     ("guidance.scale", FINITE),
     ("num_samples", NATURAL),
     ("data.limit", _or_null(POSITIVE_INT)),
@@ -133,6 +135,8 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("*.timesteps", POSITIVE_INT),
     ("*.num_steps", POSITIVE_INT),
     ("sampler.steps", POSITIVE_INT),
+    ("strength", POSITIVE_SHARE),
+    ("resamplings", POSITIVE_INT),
     ("metrics", Check("a list of judge and bits_per_dim", _is_metrics)),
     ("bits_per_dim.terms", _or_null(POSITIVE_INT)),
     ("bits_per_dim.variance", one_of("beta", "beta_tilde", "learned")),

@@ -67,6 +67,8 @@ _TABLE = (
             ("ldmlab sample run=R caption=a red house, on the left", "text is taken literally"),
             ("ldmlab sample run=R sampler=ddim sampler.steps=50", "another sampler"),
             ("ldmlab sample run=R guidance.scale=4 seed=7 out=images", "stronger guidance"),
+            ("ldmlab sample run=R image=a.png strength=0.5", "a picture, half drawn again"),
+            ("ldmlab sample run=R image=a.png inpaint=mask.png", "its white part painted anew"),
         ),
         "ldmlab.apps.sample:run",
         Source.RUN,

@@ -30,6 +30,8 @@ class DiffusionModule(StepModule):
         max_steps: Number of steps to train for.
     """
 
+    trained = ("network",)
+
     def __init__(
         self,
         model: LatentDiffusion,

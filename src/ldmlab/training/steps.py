@@ -21,11 +21,15 @@ class StepModule(L.LightningModule):
     Lightning's counter counts each optimiser; this one counts batches, is saved with the weights
     and is where data and randomness continue after a resume.
 
+    Attributes:
+        trained: Names of what is trained, one for each optimiser.
+
     Args:
         seed: Seed of the run.
         max_steps: Number of steps after which training stops.
     """
 
+    trained: tuple[str, ...]
     steps: Tensor
 
     def __init__(self, seed: int, max_steps: int) -> None:
