@@ -16,6 +16,7 @@ from ldmlab.apps.build import (
     build_model,
 )
 from ldmlab.apps.instantiate import build
+from ldmlab.apps.latents import normalize_like, open_latents
 from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
@@ -60,7 +61,7 @@ def train_diffusion(session: Session) -> RunFolder:
     cfg = session.cfg
     started = time.monotonic()
     codec = load_codec(session)
-    latents = _latents(session, codec)
+    latents, validation = _latents(session, codec)
     session.seconds["codec"] = time.monotonic() - started
     fingerprint = codec.fingerprint()
     folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
@@ -76,12 +77,27 @@ def train_diffusion(session: Session) -> RunFolder:
         folder.samples,
         cfg.callbacks.sample_every,
     )
-    session.fit("diffusion", module, latents, folder, [pictures], {"codec": fingerprint})
+    facts = {"codec": fingerprint}
+    session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
 
 
 def load_codec(session: Session) -> Codec:
     """The codec of stage two: stage one's weights, normalised on the training images.
+
+    Raises:
+        UserError: Stage one is missing or of another shape, or cached latents are not there.
+    """
+    codec = stage_one_codec(session)
+    if (latents := session.cfg.data.get("latents")) is not None:
+        normalize_like(codec, Path(latents) / "train")
+    else:
+        normalize(session, codec)
+    return codec
+
+
+def stage_one_codec(session: Session) -> Codec:
+    """The codec with stage one's weights, not normalised yet.
 
     Args:
         session: The experiment; `codec.run` may name another's stage one.
@@ -96,31 +112,44 @@ def load_codec(session: Session) -> Codec:
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     load_weights(codec.autoencoder, autoencoder_weights(path), misfit)
-    count = min(cfg.codec.num_images, len(session.train))
+    return codec
+
+
+def normalize(session: Session, codec: Codec) -> None:
+    """Measure the normalisation on the first training images, where the codec has one."""
+    if not isinstance(codec, NormalizedCodec):
+        return
+    count = min(session.cfg.codec.num_images, len(session.train))
     at_once = _encoded_at_once(session)
     chunks = (
         session.train.__getitems__(list(range(i, min(i + at_once, count))))
         for i in range(0, count, at_once)
     )
     codec.normalize_on(batch.image for batch in chunks if batch.image is not None)
-    return codec
 
 
-def _latents(session: Session, codec: Codec) -> BatchDataset:
-    """Training data for stage two: latents held in memory, or images to encode at each step."""
+def _latents(session: Session, codec: Codec) -> tuple[BatchDataset, BatchDataset]:
+    """Training and validation data of stage two.
+
+    They are cached latents, latents held in memory, or images to encode at each step.
+    """
+    if session.cfg.data.get("latents") is not None:
+        return open_latents(session, codec)
     if session.cfg.data.in_memory:
         first = with_latents(session.train.__getitems__([0]), codec.encode)
         check_memory(first, len(session.train), "latents")
         batches = in_order(session.train, _encoded_at_once(session))
-        return InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
+        latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
+        return latents, session.validation
     if is_main_process():
         latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
         size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
         console.print(
             f"diffusion: {len(session.train):,} images are encoded as training meets them; "
-            f"data.in_memory=true would hold their latents in {size:.1f} GiB"
+            f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
+            "keep them on disk"
         )
-    return session.train
+    return session.train, session.validation
 
 
 def _encoded_at_once(session: Session) -> int:

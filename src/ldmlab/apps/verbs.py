@@ -86,6 +86,18 @@ _TABLE = (
         Source.RUN,
     ),
     Verb(
+        "encode",
+        "Write the latents of an experiment's images, for faster trainings of stage two.",
+        (
+            ("ldmlab encode experiment=quickstart", "with the experiment's own stage one"),
+            ("ldmlab encode data=celebahq data.root=faces codec.run=R out=latents", "by run R"),
+            ("ldmlab encode data=landscapes data.root=L crops=8", "eight of the random crops"),
+            ("ldmlab encode data.flip=false dtype=bf16", "no mirror images, another type"),
+        ),
+        "ldmlab.apps.encode:run",
+        Source.CONF,
+    ),
+    Verb(
         "data",
         "Check a data set on disk, or make a small valid specimen of one.",
         (
