@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -154,13 +155,15 @@ class _Texts:
         return bytes(self._blob[start : self._ends[row]]).decode("utf-8", "surrogatepass")
 
 
-def _as_rows(tensor: Tensor, lead: int) -> np.ndarray[Any, Any]:
+def _as_rows(tensor: Tensor, lead: int) -> UInt8[np.ndarray, "_ bytes"]:
     """Bytes, with one row for each index of the leading axes."""
     return tensor.flatten(0, lead - 1).flatten(1).view(torch.uint8).numpy()
 
 
 def _gather(
-    shards: Sequence[np.ndarray[Any, Any]], rows: Sequence[tuple[int, int]], dtype: torch.dtype
+    shards: Sequence[UInt8[np.ndarray, "_ bytes"]],
+    rows: Sequence[tuple[int, int]],
+    dtype: torch.dtype,
 ) -> Tensor:
     """Rows of many files, one copy from the mapping: `[len(rows), numbers a row]`."""
     # Joining buffers costs half of what NumPy's or torch's indexing costs a row.

@@ -10,8 +10,8 @@ the rest. Their tensors, for n samples with v views each (see `Variants`):
     caption       uint8 [bytes]                    the texts' UTF-8, one after the other
     caption_ends  int64 [n, v]                     where each text ends in `caption`
 
-A tensor is absent where the data has no such thing. The file's metadata holds the manifest's
-`digest` and the rounding error. By hand: `safetensors.numpy.load_file("00000.safetensors")`.
+A tensor is absent where the data has no such thing. The file's metadata, `facts`, is JSON: the
+manifest's `digest`, and sums of the rounding error. By hand: `safetensors.numpy.load_file("00000.safetensors")`.
 """
 
 from __future__ import annotations
@@ -155,10 +155,10 @@ def open_shard(
     path = shard_path(folder, shard)
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise DamagedShardError(f"{path} is damaged ({' '.join(str(error).split())})") from error
-    if metadata.get("digest") != manifest.digest:
+    if facts.get("digest") != manifest.digest:
         raise DamagedShardError(f"{path} belongs to another cache")
-    return tensors, json.loads(metadata["error"])
+    return tensors, facts["error"]

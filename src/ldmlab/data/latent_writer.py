@@ -192,8 +192,9 @@ class LatentWriter:
         for batch in batches:
             content.add(batch)
         errors = {name: asdict(rounding) for name, rounding in content.errors.items()}
-        metadata = {"digest": self.manifest.digest, "error": json.dumps(errors)}
-        data = save(content.tensors(len(self.manifest.variants)), metadata)
+        facts = {"digest": self.manifest.digest, "error": errors}
+        # One entry: safetensors writes several in an order that differs from process to process.
+        data = save(content.tensors(len(self.manifest.variants)), {"facts": json.dumps(facts)})
         with _room(self.folder), atomic_write(shard_path(self.folder, shard)) as file:
             file.write(data)
 
