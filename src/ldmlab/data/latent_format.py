@@ -11,7 +11,8 @@ the rest. Their tensors, for n samples with v views each (see `Variants`):
     caption_ends  int64 [n, v]                     where each text ends in `caption`
 
 A tensor is absent where the data has no such thing. The file's metadata, `facts`, is JSON: the
-manifest's `digest`, and sums of the rounding error. By hand: `safetensors.numpy.load_file("00000.safetensors")`.
+manifest's `digest`, and sums of the rounding error. By hand:
+`safetensors.numpy.load_file("00000.safetensors")`.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def open_shard(
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise DamagedShardError(f"{path} is damaged ({' '.join(str(error).split())})") from error
     if facts.get("digest") != manifest.digest:
         raise DamagedShardError(f"{path} belongs to another cache")

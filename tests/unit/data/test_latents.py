@@ -56,10 +56,16 @@ class Small:
 
 def manifest(data: BatchDataset, **changed: object) -> Manifest:
     plain = Manifest(
-        codec="c0dec", normalization={}, preprocessing={"data.train.image_size": 8, "data.limit": 1},
-        samples="a", num_samples=len(data), latent_shape=(3, 4, 4), variants=Variants(),
-        dtype="fp16", shard_size=4,
-    )  # fmt: skip
+        codec="c0dec",
+        normalization={},
+        preprocessing={"data.train.image_size": 8, "data.limit": 1},
+        samples="a",
+        num_samples=len(data),
+        latent_shape=(3, 4, 4),
+        variants=Variants(),
+        dtype="fp16",
+        shard_size=4,
+    )
     return replace(plain, **changed)  # type: ignore[arg-type]
 
 
@@ -243,9 +249,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path) -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
-        with pytest.raises(UserError, match="cannot be written .File too large") as refused:
-            batches = (Small().__getitems__(visits) for visits in writer.batches(0, 3))
-            writer.write(0, (with_latents(batch, pooled) for batch in batches))
+        batches = [Small().__getitems__(visits) for visits in writer.batches(0, 3)]
+        with pytest.raises(UserError, match=r"cannot be written \(File too large") as refused:
+            writer.write(0, [with_latents(batch, pooled) for batch in batches])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(refused.value)
