@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def test_a_step_without_finite_gradients_is_left_out(
     csv = (tmp_path / "quickstart/autoencoder/latest/metrics.csv").read_text()
     assert "train/skipped_steps" in csv.splitlines()[0]
     assert "grad_norm/discriminator" in csv.splitlines()[0]
+    assert "throughput/images_per_second" in csv.splitlines()[0]
 
 
 def test_a_run_of_such_steps_ends_training_and_keeps_the_batch(
@@ -66,7 +68,14 @@ def test_a_run_of_such_steps_ends_training_and_keeps_the_batch(
     assert not list((run / "checkpoints").glob("*.ckpt"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int) -> None:
     long = ["stage=autoencoder", "stages.autoencoder.max_steps=100000"]
     often = ["callbacks.checkpoint_every=5", "callbacks.sample_every=100000"]
@@ -93,3 +102,109 @@ def _wait_for(done: Callable[[], bool], process: subprocess.Popen, seconds: floa
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+SPANS = ("stages.autoencoder.max_steps=40", "stages.diffusion.max_steps=40")
+OFTEN = ("callbacks.checkpoint_every=4", "callbacks.sample_every=1000", "evaluation.num_samples=4")
+PAIR = ("trainer=ddp", "trainer.accelerator=cpu", "discriminator.discriminator.norm=group")
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("autoencoder", ()),
+        pytest.param("diffusion", ("data.num_workers=2",), marks=pytest.mark.slow),
+        pytest.param("autoencoder", PAIR, marks=pytest.mark.slow),
+        pytest.param("diffusion", PAIR, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    tmp_path: Path, stage: str, options: tuple[str, ...]
+) -> None:
+    only = () if stage == "diffusion" else ("stage=autoencoder",)
+    common = [*TINY, *SPANS, *OFTEN, *only, *options]
+
+    def start(folder: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "train.py", f"paths.runs={tmp_path / folder}", *common],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    last = tmp_path / "killed/quickstart" / stage / "latest/checkpoints/last.ckpt"
+    with start("killed") as process:
+        _wait_for(last.is_file, process)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert int(read_checkpoint(last)["state_dict"]["steps"]) < 40
+    for folder in ("whole", "killed"):
+        with start(folder) as process:
+            _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said[-2000:]
+    assert "continuing" in said
+    one, two = (
+        read_checkpoint(tmp_path / folder / "quickstart" / stage / "latest/checkpoints/last.ckpt")
+        for folder in ("whole", "killed")
+    )
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert _equal(one[part], two[part]), part
+
+
+def _equal(one: object, two: object) -> bool:
+    """Whether two nests of tensors and plain values are the same bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(two, torch.Tensor) and torch.equal(one, two)
+    if isinstance(one, dict):
+        return (
+            isinstance(two, dict)
+            and one.keys() == two.keys()
+            and all(_equal(value, two[key]) for key, value in one.items())
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(_equal, one, two))  # type: ignore[arg-type]
+    return one == two
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP]
+)
+def test_a_process_that_dies_or_hangs_takes_the_job_down(tmp_path: Path, number: int) -> None:
+    long = ["stage=autoencoder", "stages.autoencoder.max_steps=100000"]
+    pair = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.strategy.timeout=20"]
+    quick = ["callbacks.checkpoint_every=5", "callbacks.sample_every=100000"]
+    arguments = [f"paths.runs={tmp_path}", *TINY, *long, *pair, *quick]
+    run = tmp_path / "quickstart/autoencoder/latest"
+    with subprocess.Popen(
+        [sys.executable, "train.py", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        _wait_for(lambda: (run / "checkpoints/last.ckpt").is_file(), process)
+        (other,) = _children(process.pid)
+        os.kill(other, number)
+        started = time.monotonic()
+        _, said = process.communicate(timeout=100)
+    assert process.returncode not in (0, 2)
+    assert time.monotonic() - started < 50
+    until = time.monotonic() + 5
+    while _lives(other):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    if number == signal.SIGSTOP:
+        assert "process 0 of 2 failed after step" in said
+    read_checkpoint(run / "checkpoints/last.ckpt")
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that another has started to train with it, those that load data left out."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in found if b"train.py" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

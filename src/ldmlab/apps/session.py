@@ -14,15 +14,18 @@ from rich.console import Console
 
 from ldmlab.apps.build import build_data
 from ldmlab.apps.identity import run_id
+from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
+from ldmlab.training.callbacks.company import Company
 from ldmlab.training.callbacks.gradients import GradientGuard
 from ldmlab.training.callbacks.preemption import Preemption
 from ldmlab.training.callbacks.progress import ProgressDisplay
+from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.checkpoints import Resume, newest_checkpoint
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.fit import Observers, Trial, is_main_process
@@ -123,10 +126,12 @@ class Session:
             [
                 GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),
                 *observers,
+                Throughput(cfg.trainer.log_every_n_steps),
                 checkpointing,
                 ProgressDisplay(stage),
                 BrokenFiles(folder.path / "broken_files.txt"),
                 Preemption(checkpointing.last),
+                Company(),
             ],
             self._open_loggers(stage, folder),
         )
@@ -147,7 +152,9 @@ class Session:
 
     def _trainer_options(self, stage: str, folder: RunFolder) -> dict[str, Any]:
         options = self.cfg.stages[stage]
+        strategy = self.cfg.trainer.strategy
         return _plain(self.cfg.trainer) | {
+            "strategy": strategy if isinstance(strategy, str) else build(strategy),
             "precision": options.precision,
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),

@@ -122,7 +122,7 @@ class Quantised(Latent):
 
     def sums(self) -> dict[str, Tensor]:
         """How often each code was the nearest, and the moments of the features."""
-        z = self.prequant.double()
+        z = self.prequant.detach().double()
         return {
             "uses": torch.bincount(self.indices.flatten(), minlength=self.num_codes),
             "count": z.new_tensor(z[:, 0].numel()),

@@ -58,14 +58,15 @@ def test_codes_in_use_and_their_perplexity() -> None:
 @pytest.mark.parametrize(
     ("game", "expected"),
     [
-        ({"discriminator": 0.9, "adversarial_weight": 3.0}, []),
-        ({"discriminator": 0.9, "adversarial_weight": 5000.0}, ["weight"]),
-        ({"discriminator": 0.001, "adversarial_weight": 3.0}, ["won"]),
-        ({"discriminator": 1.0, "adversarial_weight": 3.0}, ["blind"]),
+        ((0.9, 3.0, 0.2, -0.1), []),
+        ((0.9, 5000.0, 0.2, -0.1), ["weight"]),
+        ((0.001, 3.0, 4.0, -4.0), ["won"]),
+        ((1.0, 3.0, 0.05, 0.05), ["blind"]),
     ],
 )
-def test_a_game_gone_wrong_is_told(game: dict[str, float], expected: list[str]) -> None:
-    found = list(troubles({"kl/00": 1.0}, game))
+def test_a_game_gone_wrong_is_told(game: tuple[float, ...], expected: list[str]) -> None:
+    names = ("discriminator", "adversarial_weight", "logits_real", "logits_fake")
+    found = list(troubles({"kl/00": 1.0}, dict(zip(names, game, strict=True))))
     assert [name for name, _ in found] == expected
     # Each names the key that mends it.
     assert all("discriminator" in words for _, words in found)

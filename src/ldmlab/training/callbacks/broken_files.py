@@ -36,10 +36,8 @@ class BrokenFiles(L.Callback):
         """Look at the end."""
         self._look(trainer)
         if self._known:
-            count = len(self._known)
-            self._console.print(
-                f"[yellow]warning:[/] {count} broken files were replaced: {self.path}"
-            )
+            text = f"warning: broken files replaced: {len(self._known)}, see {self.path}"
+            self._console.print(text, markup=False)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -49,14 +47,16 @@ class BrokenFiles(L.Callback):
 
     def _look(self, trainer: L.Trainer) -> None:
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or not isinstance(data, BatchDataModule):
+        if not isinstance(data, BatchDataModule):
             return
+        if trainer.global_rank:  # each process meets broken files of its own
+            self.path = self.path.with_name(f"broken_files.rank{trainer.global_rank}.txt")
         new: list[str] = []
         for dataset in (data.train, data.validation):
             new += [name for name in broken_files(dataset) if name not in self._known]
         for number, name in enumerate(new, len(self._known)):
             if number < _SHOWN:
-                self._console.print(f"[yellow]warning:[/] {name} cannot be read and is replaced")
+                self._console.print(f"warning: {name} cannot be read, replaced", markup=False)
         if new:
             self._known |= dict.fromkeys(new)
             write_text(self.path, "".join(f"{name}\n" for name in self._known))

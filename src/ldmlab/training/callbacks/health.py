@@ -15,8 +15,9 @@ from ldmlab.autoencoding.bottlenecks import Latent
 FEW_CODES = 0.05
 DEAD_CHANNEL = 1e-3
 HUGE_WEIGHT = 1e3
-# Of the hinge loss, which is 1 for a discriminator that says 0 to everything.
-WON, BLIND = 0.02, 0.99
+# The discriminator's loss where it has won; the distance of its logits where it sees nothing.
+WON, BLIND = 0.02, 0.02
+_GAME = ("discriminator", "adversarial_weight", "logits_real", "logits_fake")
 
 
 class AutoencoderHealth(L.Callback):
@@ -42,7 +43,7 @@ class AutoencoderHealth(L.Callback):
     ) -> None:
         """Remember the game, without asking the device for its numbers."""
         if "adversarial_weight" in outputs:
-            self._game.append({k: outputs[k] for k in ("discriminator", "adversarial_weight")})
+            self._game.append({name: outputs[name] for name in _GAME})
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
@@ -63,7 +64,7 @@ class AutoencoderHealth(L.Callback):
         pl_module.log_dict({f"val/{name}": value for name, value in summary.items()})
         game = {
             name: float(torch.stack([step[name] for step in self._game]).mean())
-            for name in (self._game[0] if self._game else ())
+            for name in (_GAME if self._game else ())
         }
         self._sums, self._game = {}, []
         young, self._young = self._young, False
@@ -106,9 +107,10 @@ def troubles(summary: Mapping[str, float], game: Mapping[str, float]) -> Iterato
             f"{game['discriminator']:.3f}): lower stages.autoencoder.discriminator_lr, or raise "
             "discriminator.start",
         )
-    elif game["discriminator"] > BLIND:
+    elif game["logits_real"] - game["logits_fake"] < BLIND:
         yield (
             "blind",
-            f"the discriminator sees no difference (its loss is {game['discriminator']:.3f}): "
-            "raise stages.autoencoder.discriminator_lr, or give it more channels",
+            "the discriminator sees no difference (its logits are "
+            f"{game['logits_real']:.3f} for images and {game['logits_fake']:.3f} for "
+            "reconstructions): raise stages.autoencoder.discriminator_lr, or give it more channels",
         )
