@@ -15,12 +15,10 @@ from ldmlab.core.errors import UserError
 
 # A key whose last part is one of these holds free text or a path, never a number or a list.
 _CAPTION_NAMES = {"caption", "also", "avoid"}
-_DATA_NAMES = {"images", "latents", "masks", "vocabulary", "train_list", "validation_list"}
-_TEXT_NAMES = (
-    _CAPTION_NAMES
-    | _DATA_NAMES
-    | {*("captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint")}
-)
+_TEXT_NAMES = _CAPTION_NAMES | {
+    "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
+    "images", "latents", "masks", "vocabulary", "train_list", "validation_list",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

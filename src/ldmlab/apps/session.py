@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ldmlab.apps.build import build_data
+from ldmlab.apps.build import build_data, learning_rate
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
@@ -107,6 +107,9 @@ class Session:
                 self.seconds[stage] = spent
                 return
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+        if cfg.lr_rule == "paper" and is_main_process():
+            rate = learning_rate(cfg, options, options.lr)
+            console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
         checkpointing = Checkpointing(
             folder.checkpoints,
             cfg.callbacks.checkpoint_every,

@@ -73,8 +73,10 @@ DEVICES = Check(
 RULES: tuple[tuple[str, Check], ...] = (
     ("seed", SEED),
     ("name", NAME),
+    ("lr_rule", one_of("batch", "paper")),
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
+    ("format", one_of("table", "json")),
     ("stages.*.lr", POSITIVE),
     ("stages.*.*_lr", POSITIVE),
     ("stages.*.*_dropout", PROBABILITY),

@@ -15,7 +15,7 @@ class Source(Enum):
     """Where a verb's configuration comes from."""
 
     HYDRA = "composed by Hydra's own main, with its flags"
-    CONF = "composed from conf/"
+    CONF = "composed from conf/<verb>.yaml"
     RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
 
 
@@ -95,6 +95,29 @@ _TABLE = (
             ("ldmlab encode data.flip=false dtype=bf16", "no mirror images, another type"),
         ),
         "ldmlab.apps.encode:run",
+        Source.CONF,
+    ),
+    Verb(
+        "describe",
+        "Say how large an experiment is: weights, latents, schedule, FLOPs, memory.",
+        (
+            ("ldmlab describe experiment=laion", "1.45 billion weights, in seconds, on a laptop"),
+            ("ldmlab describe experiment=celebahq unet.channels=128", "with other values"),
+            ("ldmlab describe experiment=imagenet format=json", "for programs"),
+        ),
+        "ldmlab.apps.describe:run",
+        Source.CONF,
+    ),
+    Verb(
+        "verify",
+        "Hold the paper's experiments against their published numbers.",
+        (
+            ("ldmlab verify", "all of them; exit code 1 where a number differs"),
+            ("ldmlab verify only=[celebahq,laion]", "some of them"),
+            ("ldmlab verify format=json", "for programs"),
+            ("ldmlab verify path=numbers.yaml", "against numbers of your own"),
+        ),
+        "ldmlab.apps.verify:run",
         Source.CONF,
     ),
     Verb(

@@ -34,14 +34,19 @@ class ClassConditioner(Conditioner):
 
     @classmethod
     def for_data(
-        cls, spec: DataSpec, factor: int, dim: int = 512, pooled: bool = False
+        cls,
+        spec: DataSpec,
+        factor: int,
+        dim: int = 512,
+        pooled: bool = False,
+        null_class: bool = True,
     ) -> ClassConditioner:
         """The conditioner for a data set; the codec's factor does not matter.
 
         Raises:
             UserError: The data has no classes.
         """
-        return cls(require(spec.num_classes, "class label", "class"), dim, pooled)
+        return cls(require(spec.num_classes, "class label", "class"), dim, pooled, null_class)
 
     def select(self, batch: Batch) -> Int[Tensor, " b"]:
         """The label of each sample.

@@ -11,10 +11,11 @@ from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import Latent
 from ldmlab.autoencoding.losses import ReconstructionLoss
+from ldmlab.core.random import Noise
 from ldmlab.core.records import Batch
 from ldmlab.training.lr_schedules import LRSchedule
 from ldmlab.training.optimizers import OptimizerFactory
-from ldmlab.training.steps import StepModule
+from ldmlab.training.steps import StepModule, StepTerms
 
 
 class AutoencoderModule(StepModule):
@@ -32,6 +33,7 @@ class AutoencoderModule(StepModule):
         lr_schedule: Factor of both learning rates.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
+        accumulate: Parts that a batch is taken in.
     """
 
     trained = ("autoencoder", "discriminator")
@@ -46,9 +48,9 @@ class AutoencoderModule(StepModule):
         lr_schedule: LRSchedule,
         seed: int = 0,
         max_steps: int = 1000,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(seed, max_steps)
-        self.automatic_optimization = False
+        super().__init__(seed, max_steps, accumulate)
         self.autoencoder = autoencoder
         self.loss = loss
         self.adversary = adversary
@@ -63,44 +65,28 @@ class AutoencoderModule(StepModule):
             pairs.append((self.discriminator_optimizer, self.adversary))
         return [self.scheduled(make(n), self.lr_schedule) for make, n in pairs]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of both networks; returns the loss to show."""
+    def terms(self, batch: Batch, noise: Noise) -> StepTerms:
+        """Both sides' losses."""
         image = batch.image
         latent = self.autoencoder.encode(image)
-        reconstruction = self.autoencoder.reconstruct(latent.sample(self.noise(batch)))
+        reconstruction = self.autoencoder.reconstruct(latent.sample(noise))
         terms = self.loss(image, reconstruction, latent.regularizer())
-        logs = {name: getattr(terms, name) for name in ("pixel", "perceptual", "regularizer")}
-        total = terms.total
-        playing = self.adversary is not None and self.step >= self.adversary.start
-        if self.adversary is not None and not playing:
-            total = total + self.adversary.idle()
-        elif self.adversary is not None:
-            game = self.adversary(
-                image, reconstruction, terms.likelihood, self.autoencoder.last_layer, self._average
-            )
-            total = total + game.generator + game.discriminator
-            logs |= {
-                "discriminator": game.discriminator,
-                "adversarial_weight": game.weight,
-                "logits_real": game.real,
-                "logits_fake": game.fake,
-            }
-        self._descend(total, 1 + playing)
-        logs = {name: value.detach() for name, value in logs.items()}
-        self.log_dict({f"train/{name}": value for name, value in logs.items()})
-        return {"loss": terms.total.detach()} | logs
-
-    def _descend(self, total: Tensor, players: int) -> None:
-        optimizers, schedules = self.optimizers(), self.lr_schedulers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        schedules = schedules if isinstance(schedules, list) else [schedules]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(total)
-        # A network that does not play yet keeps its schedule for when it does.
-        for optimizer, schedule in zip(optimizers[:players], schedules[:players], strict=True):
-            optimizer.step()
-            schedule.step()
+        logs = {"loss": terms.total, "pixel": terms.pixel, "perceptual": terms.perceptual}
+        logs["regularizer"] = terms.regularizer
+        if self.adversary is None:
+            return StepTerms(terms.total, logs)
+        if self.step < self.adversary.start:
+            return StepTerms(terms.total + self.adversary.idle(), logs)
+        game = self.adversary(
+            image, reconstruction, terms.likelihood, self.autoencoder.last_layer, self._average
+        )
+        logs |= {
+            "discriminator": game.discriminator,
+            "adversarial_weight": game.weight,
+            "logits_real": game.real,
+            "logits_fake": game.fake,
+        }
+        return StepTerms(terms.total + game.generator + game.discriminator, logs, players=2)
 
     def _average(self, gradient: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(gradient.clone(), reduce_op="mean")
