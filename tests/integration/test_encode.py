@@ -144,6 +144,9 @@ def test_latents_of_something_else_are_refused(
     other = train_autoencoder(opened(tmp_path, "seed=1"))
     train[-2] = f"codec.run={other.path}"
     assert "latents of the codec" in refused(capsys, *train)
+    images = [*train[:-2], "conditioner=low_resolution", f"codec.run={runs}/quickstart/autoencoder"]
+    images = [o for o in images if o != "conditioner.dim=24"] + [f"data.latents={runs / 'latents'}"]
+    assert "is not enough: conditioner=low_resolution needs a" in refused(capsys, *images)
     train[-1] = f"data.latents={tmp_path / 'nowhere'}"
     assert "holds no latents" in refused(capsys, *train)
     encode_other = ["encode", f"paths.runs={tmp_path}", *SMALL, *ONE_STEP, train[-2]]

@@ -14,6 +14,7 @@ from ldmlab.apps.identity import relevant
 from ldmlab.apps.session import Session
 from ldmlab.apps.validate import leaves
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
+from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.data.latent_cache import LatentCache, read_manifest
 from ldmlab.data.latent_format import Manifest
@@ -66,6 +67,21 @@ def open_latents(session: Session, codec: Codec) -> tuple[LatentCache, LatentCac
     """
     train, validation = (_open(session, codec, split) for split in SPLITS)
     return train, validation
+
+
+def check_conditions(latents: BatchDataset, conditioner: Conditioner) -> None:
+    """Refuse latents to a model that is conditioned on the images themselves.
+
+    Raises:
+        UserError: What the conditioner needs is not in a cache.
+    """
+    if isinstance(latents, LatentCache):
+        try:
+            conditioner.select(latents[0])
+        except UserError as error:
+            raise UserError(
+                f"data.latents={latents.folder.parent} is not enough: {error}"
+            ) from error
 
 
 def _open(session: Session, codec: Codec, split: str) -> LatentCache:

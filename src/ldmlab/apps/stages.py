@@ -16,7 +16,7 @@ from ldmlab.apps.build import (
     build_model,
 )
 from ldmlab.apps.instantiate import build
-from ldmlab.apps.latents import normalize_like, open_latents
+from ldmlab.apps.latents import check_conditions, normalize_like, open_latents
 from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
@@ -67,6 +67,7 @@ def train_diffusion(session: Session) -> RunFolder:
     folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
     torch.manual_seed(cfg.seed)
     module = build_diffusion_module(cfg, build_model(cfg, session.spec, codec))
+    check_conditions(latents, module.model.network.conditioner)
     shown = min(cfg.callbacks.num_samples, len(session.validation))
     pictures = Samples(
         session.validation.__getitems__(list(range(shown))),

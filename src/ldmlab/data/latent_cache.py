@@ -48,25 +48,18 @@ class LatentCache(Dataset[Batch]):
 
     def _open(self) -> list[dict[str, Tensor]]:
         """The tensors of every shard."""
-        shards, missing = [], 0
+        shards, missing = [], []
         for number in range(self.manifest.num_shards):
             try:
-                tensors, _ = open_shard(self.folder, self.manifest, number)
+                shards.append(open_shard(self.folder, self.manifest, number)[0])
             except FileNotFoundError:
-                missing += 1
-                continue
+                missing.append(shard_path(self.folder, number).name)
             except DamagedShardError as error:
                 raise UserError(f"{error}: {_AGAIN}") from error
-            shards.append(tensors)
         if missing:
-            first = next(
-                path
-                for number in range(self.manifest.num_shards)
-                if not (path := shard_path(self.folder, number)).exists()
-            )
             raise UserError(
-                f"{missing} of the {self.manifest.num_shards} files in {self.folder} are missing, "
-                f"{first.name} first: {_AGAIN}"
+                f"{len(missing)} of the {self.manifest.num_shards} files in {self.folder} are "
+                f"missing, {missing[0]} first: {_AGAIN}"
             )
         return shards
 
@@ -90,7 +83,7 @@ class LatentCache(Dataset[Batch]):
         rows = self._rows(indices)
         latent = _gather(self._latents, rows, self._dtype).unflatten(1, self._latent_shape)
         mean = latent[:, 0]
-        std = latent[:, 1] if latent.shape[1] == 2 else mean.new_zeros(()).expand_as(mean)
+        std = latent[:, 1] if latent.shape[1] == 2 else mean.new_zeros(len(mean), 1, 1, 1)
         mask = None
         if self._masks:
             labels = _gather(self._masks, rows, torch.uint8)

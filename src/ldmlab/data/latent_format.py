@@ -84,18 +84,15 @@ class Manifest:
 
     def difference(self, other: Manifest) -> str | None:
         """The first thing in which another manifest means other latents, in words."""
-        for name in ("codec", "num_samples", "samples", "latent_shape", "variants", "dtype",
-                     "shard_size"):  # fmt: skip
-            mine, theirs = getattr(self, name), getattr(other, name)
-            # What the user can set tells more than what follows from it.
-            if mine != theirs and name != "codec" and self.preprocessing != other.preprocessing:
-                break
-            if mine != theirs:
-                return f"{_WORDS.get(name, name)} {_show(mine)}, not {_show(theirs)}"
+        # First what the user sets, which tells more than what follows from it.
         for key in sorted({*self.preprocessing, *other.preprocessing}):
             mine, theirs = (m.preprocessing.get(key) for m in (self, other))
             if mine != theirs:
                 return f"{key}={mine}, not {theirs}"
+        for name, words in _WORDS.items():
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{words} {mine}, not {theirs}"
         return None
 
     def write(self, folder: Path) -> None:
@@ -125,14 +122,15 @@ class Manifest:
             ) from error
 
 
-_WORDS = {"codec": "the codec", "samples": "a list of samples", "variants": "views"}
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, Variants):
-        crops = f"{value.crops} random crops" if value.crops else "the centre"
-        return f"{crops}, {'mirrored too' if value.flips else 'not mirrored'}"
-    return str(value)
+_WORDS = {
+    "codec": "the codec",
+    "num_samples": "a number of samples of",
+    "samples": "a list of samples",
+    "latent_shape": "the shape",
+    "variants": "the views",
+    "dtype": "dtype",
+    "shard_size": "shard_size",
+}
 
 
 class DamagedShardError(Exception):

@@ -20,6 +20,10 @@ class Variants:
     crops: int = 0
     flips: bool = False
 
+    def __str__(self) -> str:
+        crops = f"{self.crops} random crops" if self.crops else "the centre"
+        return f"{crops}, mirrored too" if self.flips else f"{crops}, not mirrored"
+
     def __len__(self) -> int:
         return max(1, self.crops) * (1 + self.flips)
 

@@ -86,7 +86,7 @@ def assert_same(cached: Batch, exact: Batch, tolerance: float = 5e-4) -> None:
     for got, wanted in zip(
         (cached.latent.mean, cached.latent.std), (exact.latent.mean, exact.latent.std), strict=True
     ):
-        torch.testing.assert_close(got.float(), wanted, rtol=tolerance, atol=1e-6)
+        torch.testing.assert_close(got.float().expand_as(wanted), wanted, rtol=tolerance, atol=1e-6)
     assert cached.index.equal(exact.index) and cached.caption == exact.caption
     for name in ("label", "mask"):
         got, wanted = getattr(cached, name), getattr(exact, name)
@@ -211,8 +211,11 @@ def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
     [
         ({"codec": "other"}, "the codec c0dec, not other"),
         ({"samples": "b"}, "a list of samples a, not b"),
-        ({"num_samples": 12}, "num_samples 11, not 12"),
-        ({"variants": Variants(2, True)}, "the centre, not mirrored, not 2 random crops"),
+        ({"num_samples": 12}, "a number of samples of 11, not 12"),
+        (
+            {"variants": Variants(2, True)},
+            "the centre, not mirrored, not 2 random crops, mirrored too",
+        ),
         ({"dtype": "bf16"}, "dtype fp16, not bf16"),
         (
             {"preprocessing": {"data.train.image_size": 16}, "latent_shape": (3, 8, 8)},
