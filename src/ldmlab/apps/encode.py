@@ -71,9 +71,10 @@ def run(cfg: DictConfig) -> None:
     cfg.data.in_memory = False
     cfg.data.latents = None
     session = Session.open(cfg)
-    codec = stage_one_codec(session)
+    codec, normalized = stage_one_codec(session)
     out = Path(cfg.out or _usual_folder(cfg, codec))
-    _normalize(session, codec, out)
+    if not normalized:
+        _normalize(session, codec, out)
     writers = {split: _writer(session, codec, split, out / split) for split in SPLITS}
     _check_room(out, writers.values())
     device = _device(cfg.trainer.accelerator)

@@ -18,6 +18,7 @@ _CAPTION_NAMES = {"caption", "also", "avoid"}
 _TEXT_NAMES = _CAPTION_NAMES | {
     "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
     "images", "latents", "masks", "vocabulary", "train_list", "validation_list",
+    "compvis", "diffusers", "weights",
 }  # fmt: skip
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
+from ldmlab.apps.averages import kept_average, other_average
 from ldmlab.apps.build import build_codec, build_model
 from ldmlab.apps.runs import RunFolder, find_checkpoint, find_run
 from ldmlab.core.errors import UserError
@@ -42,7 +46,8 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
         device: Where to put the model.
 
     Raises:
-        UserError: The run has no checkpoint of stage two, or of another architecture.
+        UserError: The run has no checkpoint of stage two, or of another architecture; or it did
+            not keep what `ema_length` needs.
     """
     folder = find_run(run)
     path = find_checkpoint(run)
@@ -53,20 +58,28 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
             f"{path} is an autoencoder's checkpoint; name a run of stage two, "
             f"such as {folder.path.parent.parent / 'diffusion' / 'latest'}"
         )
+    spec = spec_in(checkpoint)
+    model = build_model(cfg, spec, build_codec(cfg, spec))
+    length = cfg.get("ema_length")
+    average = kept_average(state) if length is None else other_average(cfg, folder, length)
+    weights = model_weights(state, average)
+    load_weights(model, weights, f"{path} does not fit its configuration")
+    return Restored(model.eval().to(device), spec, folder, int(state["steps"]))
+
+
+def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
+    """What the model of a checkpoint knows of its data."""
     facts = dict(checkpoint["facts"]["spec"])
     if facts["vocabulary"] is not None:
         facts["vocabulary"] = tuple(facts["vocabulary"])
-    spec = DataSpec(**facts)
-    model = build_model(cfg, spec, build_codec(cfg, spec))
-    averaged = {
-        "model.network." + name.removeprefix("ema.network."): value
-        for name, value in state.items()
-        if name.startswith("ema.network.")
-    }
-    weights = {
+    return DataSpec(**facts)
+
+
+def model_weights(state: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model in a checkpoint of stage two, an average for the trained network."""
+    averaged = {f"model.network.{name}": value for name, value in average.items()}
+    return {
         name.removeprefix("model."): value
-        for name, value in (state | averaged).items()
+        for name, value in (dict(state) | averaged).items()
         if name.startswith("model.")
     }
-    load_weights(model, weights, f"{path} does not fit its configuration")
-    return Restored(model.eval().to(device), spec, folder, int(state["steps"]))

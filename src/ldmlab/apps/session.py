@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ldmlab.apps.build import build_data, learning_rate
+from ldmlab.apps.finetune import spec_to_start_from
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
@@ -60,6 +62,8 @@ class Session:
         """Build the data of an experiment."""
         started = time.monotonic()
         session = cls(cfg, *build_data(cfg))
+        if weights := cfg.stages.diffusion.get("weights"):
+            session.spec = spec_to_start_from(weights, session.spec)
         session.seconds["data"] = time.monotonic() - started
         return session
 
@@ -161,6 +165,8 @@ class Session:
             "precision": options.precision,
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),
+            # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
+            "sync_batchnorm": self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available(),
         }
 
     def _resume_from(self, folder: RunFolder) -> Resume | None:

@@ -72,6 +72,7 @@ DEVICES = Check(
 # The first pattern that matches a dotted key decides.
 RULES: tuple[tuple[str, Check], ...] = (
     ("seed", SEED),
+    ("to", one_of("diffusers", "safetensors")),
     ("name", NAME),
     ("lr_rule", one_of("batch", "paper")),
     ("stage", one_of("autoencoder", "diffusion", "all")),
@@ -143,6 +144,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("*.timesteps", POSITIVE_INT),
     ("*.num_steps", POSITIVE_INT),
     ("sampler.steps", POSITIVE_INT),
+    ("ema_length", _or_null(POSITIVE_SHARE)),
     ("strength", POSITIVE_SHARE),
     ("resamplings", POSITIVE_INT),
     ("metrics", Check("a list of judge and bits_per_dim", _is_metrics)),
