@@ -19,6 +19,7 @@ from ldmlab.apps.session import Session
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
 from ldmlab.data.latent_cache import LatentCache
 from ldmlab.data.specimens.make import make
+from ldmlab.training.checkpoints import read_checkpoint
 
 SMALL = (*TINY, "trainer.log_every_n_steps=1", "conditioner=class", "conditioner.dim=24")
 ONE_STEP = ("stages.autoencoder.max_steps=1", "callbacks.sample_every=1000")
@@ -96,6 +97,17 @@ def test_the_cache_belongs_to_the_run_that_it_speeds_up(runs: Path) -> None:
     cache = LatentCache(runs / "latents" / "train")
     assert len(cache) == 64 and cache.manifest.num_shards == 8
     assert 0 < cache.manifest.error["mean"]["relative"] < 5e-4
+
+
+def test_the_codec_of_a_stage_two_is_taken_as_it_is(runs: Path, tmp_path: Path) -> None:
+    stage_one = f"codec.run={runs / 'quickstart/autoencoder/latest'}"
+    first = train_diffusion(opened(tmp_path, stage_one, "data.limit=32", "name=first"))
+    own = f"codec.run={first.path}"
+    encode(tmp_path, own, f"out={tmp_path / 'latents'}")
+    second = train_diffusion(opened(tmp_path, own, f"data.latents={tmp_path / 'latents'}"))
+    facts = [read_checkpoint(r.checkpoints / "last.ckpt")["facts"] for r in (first, second)]
+    cache = LatentCache(tmp_path / "latents" / "train")
+    assert facts[0]["codec"] == facts[1]["codec"] == cache.manifest.codec
 
 
 def test_a_killed_encode_goes_on(runs: Path, tmp_path: Path) -> None:
