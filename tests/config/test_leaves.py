@@ -59,6 +59,7 @@ def test_every_leaf_builds_both_stages(group: str, leaf: str) -> None:
     if (group, leaf) == ("perceptual", "lpips"):
         pytest.skip("downloads its trunk; tested without network in test_lpips")
     cfg = compose(overrides)
+    assert "latents" in cfg.data
     spec = DIGITS if "digits" in leaf else SPEC
     with torch.device("meta"):
         if group in ("autoencoder", "bottleneck", "discriminator"):

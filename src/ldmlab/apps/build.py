@@ -45,7 +45,7 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
         num_classes=len(source.classes) or None,
         vocabulary=_vocabulary(cfg, train),
     )
-    if cfg.data.in_memory:
+    if cfg.data.in_memory and cfg.data.get("latents") is None:
         if isinstance(source, Pictures) and source.view.varies:
             raise UserError(
                 "data.in_memory=true keeps one view of each image, and the data has random ones: "

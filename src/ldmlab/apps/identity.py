@@ -38,6 +38,7 @@ _IRRELEVANT = (
     "data.num_workers",
     "data.*max_bad",
     "data.in_memory",
+    "data.latents",
     "max_steps",
     "max_seconds",
     "val_every",
@@ -57,7 +58,7 @@ def run_id(stage_config: Mapping[str, Any]) -> str:
     Args:
         stage_config: What the stage is made of, as plain containers.
     """
-    text = json.dumps(_relevant(stage_config), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(relevant(stage_config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
@@ -80,14 +81,15 @@ def name_of_run(cfg: DictConfig, keys: Sequence[str], **more: Any) -> str:
     return run_id(plain | more)
 
 
-def _relevant(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def relevant(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration without what says where and how long, and not what."""
     kept: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if any(fnmatchcase(name, pattern) for pattern in _IRRELEVANT):
             continue
         if isinstance(value, Mapping):
-            inner = _relevant(value, f"{name}.")
+            inner = relevant(value, f"{name}.")
             # A table emptied by the exclusions says no more than an absent one.
             if inner or not value:
                 kept[str(key)] = inner

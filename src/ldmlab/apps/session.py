@@ -90,6 +90,7 @@ class Session:
         folder: RunFolder,
         observers: Observers,
         facts: Mapping[str, Any],
+        validation: BatchDataset | None = None,
     ) -> None:
         """Train a stage to its end, unless its run has already come there.
 
@@ -100,6 +101,7 @@ class Session:
             folder: Its run.
             observers: Callbacks of this stage alone.
             facts: Plain values to store in its checkpoints.
+            validation: Its validation data; the images by default.
         """
         cfg, options = self.cfg, self.cfg.stages[stage]
         resume = self._resume_from(folder)
@@ -122,7 +124,11 @@ class Session:
         trial = Trial(
             module,
             BatchDataModule(
-                train, self.validation, options.batch_size, cfg.seed, cfg.data.num_workers
+                train,
+                self.validation if validation is None else validation,
+                options.batch_size,
+                cfg.seed,
+                cfg.data.num_workers,
             ),
             self._trainer_options(stage, folder),
             [

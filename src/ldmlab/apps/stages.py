@@ -21,6 +21,7 @@ from ldmlab.apps.finetune import (
     start_network,
 )
 from ldmlab.apps.instantiate import build
+from ldmlab.apps.latents import check_conditions, normalize_like, open_latents
 from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
@@ -67,12 +68,13 @@ def train_diffusion(session: Session) -> RunFolder:
     cfg = session.cfg
     started = time.monotonic()
     codec = load_codec(session)
-    latents = _latents(session, codec)
+    latents, validation = _latents(session, codec)
     session.seconds["codec"] = time.monotonic() - started
     fingerprint = codec.fingerprint()
     folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
     torch.manual_seed(cfg.seed)
     model = build_model(cfg, session.spec, codec)
+    check_conditions(latents, model.network.conditioner)
     if weights := cfg.stages.diffusion.get("weights"):
         start_network(model.network, weights)
     module = build_diffusion_module(cfg, model)
@@ -86,12 +88,29 @@ def train_diffusion(session: Session) -> RunFolder:
         folder.samples,
         cfg.callbacks.sample_every,
     )
-    session.fit("diffusion", module, latents, folder, [pictures], {"codec": fingerprint})
+    facts = {"codec": fingerprint}
+    session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
 
 
 def load_codec(session: Session) -> Codec:
     """The codec of stage two: stage one's weights, normalised on the training images.
+
+    Raises:
+        UserError: Stage one is missing or of another shape, or cached latents are not there.
+    """
+    codec, normalized = stage_one_codec(session)
+    if normalized:
+        return codec
+    if (latents := session.cfg.data.get("latents")) is not None:
+        normalize_like(codec, Path(latents) / "train")
+    else:
+        normalize(session, codec)
+    return codec
+
+
+def stage_one_codec(session: Session) -> tuple[Codec, bool]:
+    """The codec with stage one's weights, and whether it needs no normalisation any more.
 
     Args:
         session: The experiment; `codec.run` may name another's stage one, or a stage two,
@@ -103,38 +122,50 @@ def load_codec(session: Session) -> Codec:
     cfg = session.cfg
     codec = build_codec(cfg, session.spec)
     if not isinstance(codec, NormalizedCodec):
-        return codec
+        return codec, True
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     if whole := codec_weights(path):
         load_weights(codec, whole, misfit)
-        return codec
+        return codec, True
     load_weights(codec.autoencoder, autoencoder_weights(path, "codec.run"), misfit)
-    count = min(cfg.codec.num_images, len(session.train))
+    return codec, False
+
+
+def normalize(session: Session, codec: Codec) -> None:
+    """Measure the normalisation on the first training images."""
+    assert isinstance(codec, NormalizedCodec)
+    count = min(session.cfg.codec.num_images, len(session.train))
     at_once = _encoded_at_once(session)
     chunks = (
         session.train.__getitems__(list(range(i, min(i + at_once, count))))
         for i in range(0, count, at_once)
     )
     codec.normalize_on(batch.image for batch in chunks if batch.image is not None)
-    return codec
 
 
-def _latents(session: Session, codec: Codec) -> BatchDataset:
-    """Training data for stage two: latents held in memory, or images to encode at each step."""
+def _latents(session: Session, codec: Codec) -> tuple[BatchDataset, BatchDataset]:
+    """Training and validation data of stage two.
+
+    They are cached latents, latents held in memory, or images to encode at each step.
+    """
+    if session.cfg.data.get("latents") is not None:
+        return open_latents(session, codec)
     if session.cfg.data.in_memory:
         first = with_latents(session.train.__getitems__([0]), codec.encode)
         check_memory(first, len(session.train), "latents")
         batches = in_order(session.train, _encoded_at_once(session))
-        return InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
+        latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
+        return latents, session.validation
     if is_main_process():
         latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
         size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
         console.print(
             f"diffusion: {len(session.train):,} images are encoded as training meets them; "
-            f"data.in_memory=true would hold their latents in {size:.1f} GiB"
+            f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
+            "keep them on disk"
         )
-    return session.train
+    return session.train, session.validation
 
 
 def _encoded_at_once(session: Session) -> int:

@@ -125,6 +125,10 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("data.flip", BOOL),
     ("data.flip_captions", one_of("keep", "swap")),
     ("data.in_memory", BOOL),
+    ("data.latents", _or_null(NAME)),
+    ("dtype", one_of("fp16", "bf16")),
+    ("crops", POSITIVE_INT),
+    ("shard_size", POSITIVE_INT),
     ("action", one_of("check", "make")),
     ("size", Check("a multiple of 8", lambda x: _is_int(x) and x > 0 and x % 8 == 0)),
     ("pictures", POSITIVE_INT),
@@ -171,7 +175,7 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"the configuration does not resolve: {_one_line(error)}") from error
     if missing:
         raise UserError(f"{missing[0]} is mandatory: add {missing[0]}=<value>")
-    for key, value in _leaves(tree):
+    for key, value in leaves(tree):
         for pattern, check in RULES:
             if fnmatchcase(key, pattern):
                 if not check(value):
@@ -236,10 +240,11 @@ def _at(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Every value of nested tables with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

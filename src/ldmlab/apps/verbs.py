@@ -100,6 +100,18 @@ _TABLE = (
         Source.SEARCH,
     ),
     Verb(
+        "encode",
+        "Write the latents of an experiment's images, for faster trainings of stage two.",
+        (
+            ("ldmlab encode experiment=quickstart", "with the experiment's own stage one"),
+            ("ldmlab encode data=celebahq data.root=faces codec.run=R out=latents", "by run R"),
+            ("ldmlab encode data=landscapes data.root=L crops=8", "eight of the random crops"),
+            ("ldmlab encode data.flip=false dtype=bf16", "no mirror images, another type"),
+        ),
+        "ldmlab.apps.encode:run",
+        Source.CONF,
+    ),
+    Verb(
         "describe",
         "Say how large an experiment is: weights, latents, schedule, FLOPs, memory.",
         (

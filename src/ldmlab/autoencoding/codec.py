@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -106,6 +106,26 @@ class NormalizedCodec(Codec):
         variance = second.mean((0, 2, 3)) - shift.square()
         self.shift.copy_(shift[:, None, None])
         self.scale.copy_(variance.sqrt()[:, None, None])
+
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """`shift` and `scale` of each channel, as plain numbers without a loss."""
+        return {"shift": self.shift.flatten().tolist(), "scale": self.scale.flatten().tolist()}
+
+    def normalize_as(self, shift: Sequence[float], scale: Sequence[float]) -> None:
+        """Set shift and scale to those of another codec.
+
+        Args:
+            shift: Mean of the latents, a number a channel.
+            scale: Their deviation, a number a channel.
+
+        Raises:
+            ValueError: There are not as many numbers as channels.
+        """
+        for buffer, values in ((self.shift, shift), (self.scale, scale)):
+            if len(values) != self.latent_channels:
+                raise ValueError(f"{len(values)} numbers for {self.latent_channels} channels")
+            buffer.copy_(torch.tensor(values)[:, None, None])
 
     @torch.no_grad()
     def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:

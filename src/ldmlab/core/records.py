@@ -24,10 +24,15 @@ def _map_tensors(record: Any, change: Any) -> Any:
 
 @dataclass(frozen=True)
 class LatentMoments:
-    """Mean and standard deviation of an encoder's posterior, one entry per latent value."""
+    """Mean and standard deviation of an encoder's posterior, one entry per latent value.
+
+    Attributes:
+        mean: The means.
+        std: The deviations; an axis of length 1 stands for all of its entries.
+    """
 
     mean: Float[Tensor, "b z h w"]
-    std: Float[Tensor, "b z h w"]
+    std: Float[Tensor, "b #z #h #w"]
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,17 @@ class Pictures(Dataset[Batch]):
 
 def broken_files(dataset: object) -> list[str]:
     """The broken files that any process has met, of a data set or what it was made from."""
+    pictures = pictures_of(dataset)
+    if pictures is None:
+        return []
+    return [pictures.layout.name(index) for index in pictures.faults.indices()]
+
+
+def pictures_of(dataset: object) -> Pictures | None:
+    """The images on disk that a data set was made from; None where it was made otherwise."""
     while dataset is not None and not isinstance(dataset, Pictures):
         dataset = getattr(dataset, "dataset", None)
-    if dataset is None:
-        return []
-    return [dataset.layout.name(index) for index in dataset.faults.indices()]
+    return dataset
 
 
 def _where(layout: Layout) -> str:

@@ -85,7 +85,7 @@ class View:
 
         Args:
             sample: What to look at.
-            seed: Decides crop and mirror; None takes the centre, unmirrored.
+            seed: Decides crop and, if odd, to mirror; None takes the centre, unmirrored.
 
         Raises:
             BrokenFileError: The image or its mask cannot be used.
@@ -93,10 +93,10 @@ class View:
         image, mask = self._decode(sample)
         across, down, mirror = 0.5, 0.5, False
         if seed is not None:
-            draw = random.Random(seed)
             if self.crop == "random":
+                draw = random.Random(seed)
                 across, down = draw.random(), draw.random()
-            mirror = self.flip and draw.random() < 0.5
+            mirror = self.flip and seed % 2 == 1
         says_side = sample.caption is not None and _SIDES.search(sample.caption) is not None
         if says_side and self.flip_captions == "keep":
             mirror = False

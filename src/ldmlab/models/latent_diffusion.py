@@ -83,7 +83,10 @@ class LatentDiffusion(nn.Module):
             if batch.image is None:
                 raise ValueError("a batch needs an image or a cached latent")
             moments = self.codec.encode(batch.image)
-        z = moments.mean + moments.std * noise.normal(moments.mean)
+        # A cache stores latents with fewer bits than what is computed on.
+        width = next(self.network.parameters()).dtype
+        mean, std = moments.mean.to(width), moments.std.to(width)
+        z = mean + std * noise.normal(mean)
         dropped = noise.uniform(z.new_empty(len(z))) < self.condition_dropout
         conditioner = self.network.conditioner
         condition = conditioner.select(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -48,6 +48,34 @@ class _Loader(DataLoader[Any]):
 
 def _as_it_is(answer: Any) -> Any:
     return answer
+
+
+def batch_loader(
+    dataset: BatchDataset,
+    batches: Iterable[list[int]],
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> DataLoader[Any]:
+    """Batches of a data set, loaded by other processes where asked for.
+
+    Args:
+        dataset: Where the samples come from.
+        batches: The positions of each batch.
+        num_workers: Processes that load.
+        pin_memory: Whether batches come in page-locked memory.
+        seed: Seed of what the processes draw.
+    """
+    return _Loader(
+        _Answer(dataset),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        # Starting workers draws a number: not from the generator that training goes on with.
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 class BatchDataModule(L.LightningDataModule):
@@ -103,13 +131,5 @@ class BatchDataModule(L.LightningDataModule):
 
     def _loader(self, dataset: BatchDataset, batches: Any) -> DataLoader[Any]:
         assert self.trainer is not None
-        return _Loader(
-            _Answer(dataset),
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            collate_fn=_as_it_is,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            # Starting workers draws a number: not from the generator that training goes on with.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        pin = self.trainer.strategy.root_device.type == "cuda"
+        return batch_loader(dataset, batches, self.num_workers, pin, self.seed)

@@ -1,0 +1,154 @@
+"""Which latents an experiment trains on, and the refusal of any others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldmlab.apps.identity import relevant
+from ldmlab.apps.session import Session
+from ldmlab.apps.validate import leaves
+from ldmlab.autoencoding.codec import Codec, NormalizedCodec
+from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.errors import UserError
+from ldmlab.data.latent_cache import LatentCache, read_manifest
+from ldmlab.data.latent_format import Manifest
+from ldmlab.data.memory import BatchDataset
+from ldmlab.data.pictures import pictures_of
+from ldmlab.data.variants import Variants
+
+SPLITS = ("train", "validation")
+_HASHED_CAPTIONS = 4096  # all of them may be gigabytes
+
+
+def describe(
+    session: Session, codec: Codec, split: str, dtype: str, shard_size: int, crops: int
+) -> Manifest:
+    """The cache that an experiment's split has, or would have.
+
+    Args:
+        session: The experiment.
+        codec: Its codec, normalised.
+        split: `train` or `validation`.
+        dtype: Type of the stored numbers, `fp16` or `bf16`.
+        shard_size: Samples in a file.
+        crops: Random crops kept of each image, where the data is cropped at random.
+    """
+    dataset = dataset_of(session, split)
+    side = session.spec.image_size // codec.factor
+    pictures = pictures_of(dataset)
+    view = None if pictures is None or split != "train" else pictures.view
+    variants = Variants()
+    if view is not None:
+        variants = Variants(crops if view.crop == "random" else 0, view.flip)
+    return Manifest(
+        codec=codec.fingerprint(),
+        normalization=codec.normalization if isinstance(codec, NormalizedCodec) else {},
+        preprocessing=preprocessing(session.cfg, split),
+        samples=list_hash(dataset),
+        num_samples=len(dataset),
+        latent_shape=(codec.latent_channels, side, side),
+        variants=variants,
+        dtype=dtype,
+        shard_size=shard_size,
+    )
+
+
+def open_latents(session: Session, codec: Codec) -> tuple[LatentCache, LatentCache]:
+    """The training and validation latents that `data.latents` names.
+
+    Raises:
+        UserError: They are incomplete, or of another codec, another preprocessing or other data.
+    """
+    train, validation = (_open(session, codec, split) for split in SPLITS)
+    return train, validation
+
+
+def check_conditions(latents: BatchDataset, conditioner: Conditioner) -> None:
+    """Refuse latents to a model that is conditioned on the images themselves.
+
+    Raises:
+        UserError: What the conditioner needs is not in a cache.
+    """
+    if isinstance(latents, LatentCache):
+        try:
+            conditioner.select(latents[0])
+        except UserError as error:
+            raise UserError(
+                f"data.latents={latents.folder.parent} is not enough: {error}"
+            ) from error
+
+
+def _open(session: Session, codec: Codec, split: str) -> LatentCache:
+    folder = Path(session.cfg.data.latents) / split
+    found = read_manifest(folder)
+    stored = found.dtype, found.shard_size, max(1, found.variants.crops)
+    if difference := found.difference(describe(session, codec, split, *stored)):
+        raise UserError(
+            f"data.latents: {folder} holds latents of {difference}: write others with `ldmlab "
+            "encode` and this command's overrides, or go back to what these were made with"
+        )
+    return LatentCache(folder)
+
+
+def normalize_like(codec: Codec, folder: Path) -> None:
+    """Give the codec the normalisation of a cache, the same bits on every device.
+
+    Raises:
+        UserError: There is no cache, or its latents have another number of channels.
+    """
+    found = read_manifest(folder).normalization
+    if not isinstance(codec, NormalizedCodec):
+        return
+    if len(found.get("shift", ())) != codec.latent_channels:
+        raise UserError(
+            f"{folder} holds latents of another codec, whose channels are not "
+            f"{codec.latent_channels}: encode again into another folder"
+        )
+    codec.normalize_as(found["shift"], found["scale"])
+
+
+def dataset_of(session: Session, split: str) -> BatchDataset:
+    """The images of a split."""
+    return session.train if split == "train" else session.validation
+
+
+def preprocessing(cfg: DictConfig, split: str) -> dict[str, Any]:
+    """What decides the pixels of a split, by dotted key, whatever folder it lies in."""
+    data = {split: OmegaConf.to_container(cfg.data[split], resolve=True)}
+    if split == "train":
+        data["limit"] = cfg.data.limit
+    tree = {"data": data, "codec": {"num_images": cfg.codec.num_images}}
+    return dict(leaves(relevant(tree)))
+
+
+def list_hash(dataset: BatchDataset) -> str:
+    """Hash of which samples a data set has, in order, and of the first captions.
+
+    Names count from where they begin to differ, so that the data may move.
+    """
+    digest = hashlib.sha256(f"{len(dataset)}\n".encode())
+    pictures = pictures_of(dataset)
+    if pictures is not None:
+        names = [pictures.layout.name(index) for index in range(len(dataset))]
+        start = len(os.path.commonpath([min(names), max(names)]))
+        for name in names:
+            digest.update(os.fsencode(name[start:]) + b"\n")
+    for caption in dataset.captions(list(range(min(len(dataset), _HASHED_CAPTIONS)))) or ():
+        digest.update(caption.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def error_line(manifest: Manifest) -> str:
+    """The rounding error of a cache in words."""
+    parts = [
+        f"{name} {error['relative']:.1e} of its size (at most {error['largest']:.1e})"
+        for name, error in asdict(manifest)["error"].items()
+        if error["largest"] > 0
+    ]
+    return f"{manifest.dtype} rounds {', '.join(parts)}" if parts else f"{manifest.dtype} is exact"
