@@ -35,6 +35,8 @@ _IRRELEVANT = (
     "data.*root",
     "data.num_workers",
     "data.*max_bad",
+    "data.*cache",
+    "data.*cache_gib",
     "data.in_memory",
     "max_steps",
     "max_seconds",

@@ -16,7 +16,7 @@ from ldmlab.core.errors import UserError
 # A key whose last part is one of these holds free text or a path, never a number or a list.
 _TEXT_NAMES = {
     "caption", "captions", "negative", "run", "out", "config", "root", "folder", "path",
-    "images", "masks", "vocabulary", "train_list", "validation_list",
+    "images", "masks", "vocabulary", "train_list", "validation_list", "cache",
 }  # fmt: skip
 
 
