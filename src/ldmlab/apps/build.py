@@ -61,7 +61,10 @@ def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
         return None
     path = cfg.data.get("vocabulary")
     if path is not None:
-        return tuple(read_list(path, "data.vocabulary"))
+        tokens = tuple(read_list(path, "data.vocabulary"))
+        if missing := [special for special in SPECIALS if special not in tokens]:
+            raise UserError(f"data.vocabulary={path} lacks {missing[0]}: it is no WordPiece list")
+        return tokens
     return tuple(build_vocabulary(captions, cfg.data.vocabulary_size or PUBLISHED_VOCABULARY))
 
 

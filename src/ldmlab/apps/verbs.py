@@ -90,7 +90,6 @@ _TABLE = (
             ("ldmlab data action=check data=imagenet data.root=/data/imagenet", "read every file"),
             ("ldmlab data action=make data=celebahq out=specimen", "a small valid data set"),
             ("ldmlab data action=make data=imagenet form=tars out=specimen", "in another form"),
-            ("ldmlab train data=celebahq data.root=specimen data.image_size=64", "and train on it"),
         ),
         "ldmlab.apps.data:run",
         Source.CONF,

@@ -148,7 +148,7 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BrokenFileError(f"is too large: {_first_line(error)}") from error
     except Exception as error:
-        raise BrokenFileError(f"is no image; it starts with {data[:12]!r}") from error
+        raise BrokenFileError(f"is no whole image; it starts with {data[:12]!r}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BrokenFileError(f"is too large: {width} x {height} pixels, {MAX_PIXELS:,} at most")

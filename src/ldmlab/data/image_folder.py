@@ -18,6 +18,7 @@ from ldmlab.data.listing import (
     read_file,
     read_list,
     split_folder,
+    train_folder,
 )
 from ldmlab.data.sample import Sample
 
@@ -26,7 +27,8 @@ class ImageFolder:
     """Images at any depth below a folder.
 
     A data set that keeps its splits in folders (train or training beside val, valid or
-    validation) is taken as it is; else a list or a seeded share of the images is held out.
+    validation) is taken as it is; else a list or a seeded share of the images is held out, those of
+    the folder of training data where there is one.
 
     Args:
         split: `train` or `validation`.
@@ -66,26 +68,27 @@ class ImageFolder:
         self.root = existing_root(root, "the images")
         self.folder = _subfolder(self.root, images, "data.images")
         own = split_folder(self.folder, split)
-        prefix = "" if own is None else f"{own.name}/"
-        names = [prefix + name for name in files_below(own or self.folder)]
+        start = own or train_folder(self.folder)
+        prefix = "" if start is None else f"{start.name}/"
+        names = [prefix + name for name in files_below(start or self.folder)]
         if masks is not None and images is None:
             names = [name for name in names if not name.startswith(f"{masks.rstrip('/')}/")]
         if not names:
             mend = "change data.root" if images is None else "change data.root or data.images"
-            raise nothing_found(own or self.folder, "images", mend)
+            raise nothing_found(start or self.folder, "images", mend)
         self._masks = None if masks is None else _subfolder(self.root, masks, "data.masks")
         if self._masks is not None and num_mask_labels is None:
             raise UserError("data.masks needs data.num_mask_labels: how many labels there are")
         self._labels = (num_mask_labels or 0, first_label, unlabelled)
-        self.classes = _classes(names, len(PurePosixPath(prefix).parts)) if class_folders else ()
+        self._depth = len(PurePosixPath(prefix).parts)
+        self.classes = _classes(names, self._depth) if class_folders else ()
         if class_folders and num_classes not in (None, len(self.classes)):
             raise UserError(
-                f"data.num_classes={num_classes}, and {own or self.folder} holds "
+                f"data.num_classes={num_classes}, and {start or self.folder} holds "
                 f"{len(self.classes)} class folders: set data.num_classes={len(self.classes)}"
             )
         if own is None:
             names = _chosen(names, split, validation_list, validation_share)
-        self._depth = len(PurePosixPath(prefix).parts)
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         self._names = Names(names)
         self._captions = (

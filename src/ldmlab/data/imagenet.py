@@ -58,7 +58,7 @@ class ImageNet:
             raise nothing_found(self.root, f"{split} images of {_WANTED}", "change data.root")
         names = sorted(places)
         wnids = _wnids(names)
-        self.classes = tuple(sorted(set(wnids or _wnids(list(self._listed("train"))) or ())))
+        self.classes = tuple(sorted(set(wnids or self._train_classes())))
         wnids = wnids or validation_classes(self.root, names)
         if len(self.classes) != num_classes or not set(wnids) <= set(self.classes):
             raise UserError(
@@ -75,6 +75,16 @@ class ImageNet:
             return _in_folders(self.root, split)
         archive = list(_TARS).index(split)
         return _in_tar(self._archives.paths[archive], archive)
+
+    def _train_classes(self) -> list[str]:
+        """The classes by the folders or inner archives of the training data."""
+        if self._archives is None:
+            folder = _folder(self.root, "train")
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        else:
+            archive = self._archives.paths[0]
+            names = [outer.name for outer in members(archive)] if archive.is_file() else []
+        return [name.removesuffix(".tar") for name in names if _WNID.match(name)]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -105,10 +115,15 @@ def _wnids(names: list[str]) -> list[str] | None:
     return found if found and all(_WNID.fullmatch(wnid) for wnid in found) else None
 
 
+def _folder(root: Path, split: str) -> Path:
+    """Where a split's images lie, if they lie in folders."""
+    base = root / _KAGGLE if (root / _KAGGLE).is_dir() else root
+    return split_folder(base, split) or base / _TARS[split].removesuffix(".tar")
+
+
 def _in_folders(root: Path, split: str) -> dict[str, tuple[int, int, int]]:
     """Paths of a split's images, relative to the root; a file needs no place within itself."""
-    base = root / _KAGGLE if (root / _KAGGLE).is_dir() else root
-    folder = split_folder(base, split) or base / _TARS[split].removesuffix(".tar")
+    folder = _folder(root, split)
     if not folder.is_dir():
         return {}
     prefix = folder.relative_to(root).as_posix()

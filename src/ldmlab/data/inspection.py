@@ -73,6 +73,9 @@ def inspect(pictures: Pictures, num_workers: int = 0) -> Iterator[Finding]:
     Args:
         pictures: What to look at.
         num_workers: Processes that read.
+
+    Yields:
+        What was found of each.
     """
     with warnings.catch_warnings():
         # How many processes a machine bears is the user's choice.

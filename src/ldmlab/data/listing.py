@@ -97,6 +97,11 @@ def split_folder(folder: Path, split: str) -> Path | None:
     return found[split] if all(found.values()) else None
 
 
+def train_folder(folder: Path) -> Path | None:
+    """The folder of the training data, where it is the only one."""
+    return next((folder / w for w in _SPLIT_FOLDERS["train"] if (folder / w).is_dir()), None)
+
+
 def held_out(names: Sequence[str], split: str, share: float) -> list[int]:
     """The positions of a split, those with the lowest hash of their names being held out.
 

@@ -36,9 +36,8 @@ class BrokenFiles(L.Callback):
         """Look at the end."""
         self._look(trainer)
         if self._known:
-            count = len(self._known)
             self._console.print(
-                f"[yellow]warning:[/] {count} broken files were replaced: {self.path}"
+                f"[yellow]warning:[/] broken files replaced: {len(self._known)}, see {self.path}"
             )
 
     def on_exception(
@@ -49,8 +48,10 @@ class BrokenFiles(L.Callback):
 
     def _look(self, trainer: L.Trainer) -> None:
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or not isinstance(data, BatchDataModule):
+        if not isinstance(data, BatchDataModule):
             return
+        if trainer.global_rank:  # each process meets broken files of its own
+            self.path = self.path.with_name(f"broken_files.rank{trainer.global_rank}.txt")
         new: list[str] = []
         for dataset in (data.train, data.validation):
             new += [name for name in broken_files(dataset) if name not in self._known]

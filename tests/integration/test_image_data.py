@@ -1,0 +1,215 @@
+"""Data sets on disk through the whole of training, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ldmlab.apps import cli
+from ldmlab.apps.build import build_data, data_spec
+from ldmlab.apps.compose import compose
+from ldmlab.apps.runs import RunFolder
+from ldmlab.apps.session import Session
+from ldmlab.apps.stages import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
+from ldmlab.core.errors import UserError
+from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
+from ldmlab.training.checkpoints import read_checkpoint
+
+NARROW = (
+    "name=narrow", "data.image_size=16", "autoencoder.channels=8", "stages.autoencoder.val_every=1",
+    "stages.diffusion.val_every=1", "sampler.steps=1",
+    "bottleneck.latent_channels=2", "discriminator=none", "unet.channels=8",
+    "unet.channel_mult=[1,2]", "unet.head_channels=8", "codec.num_images=4",
+    "stages.autoencoder.max_steps=1", "stages.diffusion.max_steps=1",
+    "stages.autoencoder.batch_size=2", "stages.diffusion.batch_size=2",
+    "stages.diffusion.warmup_steps=0", "callbacks.num_samples=2", "data.limit=4",
+)  # fmt: skip
+CONDITIONS = {
+    "celebahq": ("conditioner=none",),
+    "imagenet": ("conditioner=class", "conditioner.dim=8"),
+    "landscapes": ("conditioner=mask", "data.resized=24"),
+    "image_folder": ("conditioner=none",),
+    "laion": ("conditioner=text", "conditioner.dim=8", "conditioner.head_dim=4"),
+}
+
+
+def opened(root: Path, name: str, form: str, *overrides: str) -> Session:
+    """The session that `ldmlab train` would open."""
+    needed = OVERRIDES.get((name, form), "").split()
+    arguments = [f"data={name}", f"data.root={root}", f"paths.runs={root.parent / 'runs'}"]
+    return Session.open(compose([*arguments, *NARROW, *CONDITIONS[name], *needed, *overrides]))
+
+
+def losses(folder: RunFolder) -> list[str]:
+    with (folder.path / "metrics.csv").open() as file:
+        return [row["train/pixel"] for row in csv.DictReader(file) if row.get("train/pixel")]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_both_stages_take_a_step(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    form = make(name, root, None, 6, 32)
+    # Stage one with loading processes; stage two on images that are encoded as they come.
+    folder = train_autoencoder(opened(root, name, form, "data.num_workers=2"))
+    weights = read_checkpoint(folder.checkpoints / "last.ckpt")["state_dict"]
+    assert int(weights["steps"]) == 1
+    session = opened(root, name, form, "data.num_workers=0")
+    trained = read_checkpoint(train_diffusion(session).checkpoints / "last.ckpt")
+    assert int(trained["state_dict"]["steps"]) == 1
+    assert all(bool(v.isfinite().all()) for v in trained["state_dict"].values())
+    facts = trained["facts"]["spec"]
+    promised = data_spec(session.cfg)
+    assert facts["num_classes"] == promised.num_classes
+    assert facts["num_mask_labels"] == promised.num_mask_labels
+    assert (facts["vocabulary"] is None) == (promised.vocabulary is None)
+    assert [facts["image_size"], facts["image_channels"]] == [16, 3]
+
+
+def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make("image_folder", root, "plain", 8, 32)
+    (root / "a" / "0002.jpg").write_bytes(b"<html>")
+    cropped = ("data.crop=random", "data.resized=20", "callbacks.checkpoint_every=3")
+
+    def train(run: str, steps: int, *overrides: str) -> RunFolder:
+        return train_autoencoder(
+            opened(root, "image_folder", "plain", *cropped, f"run_id={run}",
+                   f"stages.autoencoder.max_steps={steps}", "trainer.log_every_n_steps=1",
+                   *overrides)
+        )  # fmt: skip
+
+    whole = train("whole", 6, "data.num_workers=0")
+    train("parts", 3, "data.num_workers=2")
+    parts = train("parts", 6, "data.num_workers=2")
+    assert len(losses(whole)) == 6 and losses(whole) == losses(parts)
+    assert "a/0002.jpg" in (whole.path / "broken_files.txt").read_text()
+    assert "a/0002.jpg" in (parts.path / "broken_files.txt").read_text()
+
+
+def test_too_many_broken_files_end_a_training_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    make("image_folder", root, "plain", 8, 32)
+    for k in (1, 2, 3, 4, 6):
+        (root / "ab"[k % 2] / f"{k:04d}.jpg").write_bytes(b"<html>")
+    arguments = ["train", f"paths.runs={tmp_path}", "data=image_folder", f"data.root={root}"]
+    workers = ["data.num_workers=2", "data.max_bad=1", "stage=autoencoder"]
+    wanted = [o for o in NARROW if "limit" not in o and "max_steps" not in o]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, *wanted, *workers, "stages.autoencoder.max_steps=9"])
+    said = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert said[-1].startswith("ldmlab: error: ") and "data.max_bad=1" in said[-1]
+    assert ".jpg is no whole image" in said[-1] and "Traceback" not in "".join(said)
+
+
+def test_latents_stay_in_memory_only_where_asked_and_where_they_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    make("image_folder", root, "plain", 6, 32)
+    train_autoencoder(opened(root, "image_folder", "plain", "data.num_workers=0"))
+    capsys.readouterr()
+    train_diffusion(opened(root, "image_folder", "plain", "data.num_workers=0"))
+    assert "4 images are encoded as training meets them" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"data\.flip=false"):
+        opened(root, "image_folder", "plain", "data.in_memory=true")
+    held = opened(root, "image_folder", "plain", "data.in_memory=true", "data.flip=false")
+    assert held.train.batch.image.shape == (4, 3, 16, 16)
+    monkeypatch.setattr("ldmlab.data.memory.free_memory", lambda: 1e4)
+    with pytest.raises(UserError, match=r"data\.in_memory=true needs 0\.0 GiB for 4 images"):
+        opened(root, "image_folder", "plain", "data.in_memory=true", "data.flip=false")
+
+
+@pytest.mark.parametrize("name", ["vistas", "digits"])
+def test_the_configuration_promises_what_the_data_is(name: str) -> None:
+    cfg = compose([f"data={name}", "data.in_memory=false"])
+    promised, (train, _, spec) = data_spec(cfg), build_data(cfg)
+    assert len(promised.vocabulary or ()) == len(spec.vocabulary or ())
+    assert replace(promised, vocabulary=None) == replace(spec, vocabulary=None)
+    batch = train.__getitems__([0])
+    assert batch.image is not None and batch.image.shape[1] == promised.image_channels
+    assert batch.image.shape[2:] == (promised.image_size,) * 2
+
+
+def test_moving_the_data_keeps_the_run(tmp_path: Path) -> None:
+    ids = set()
+    for name in ("here", "there"):
+        make("image_folder", tmp_path / name / "root", "plain", 4, 16)
+        more = (f"data.num_workers={len(ids)}", f"data.max_bad={len(ids)}")
+        session = opened(tmp_path / name / "root", "image_folder", "plain", *more)
+        ids.add(session.id(AUTOENCODER_KEYS))
+    assert len(ids) == 1
+    session = opened(tmp_path / "here/root", "image_folder", "plain", "data.flip=false")
+    assert session.id(AUTOENCODER_KEYS) not in ids
+
+
+def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
+    root, words = tmp_path / "root", tmp_path / "vocab.txt"
+    make("laion", root, None, 4, 16)
+    words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "tree"]))
+    session = opened(root, "laion", "shards", f"data.vocabulary={words}")
+    assert session.spec.vocabulary == tuple(words.read_text().splitlines())
+    words.write_text("a\ntree\n")
+    with pytest.raises(UserError, match=r"data\.vocabulary=.* lacks \[PAD\]"):
+        opened(root, "laion", "shards", f"data.vocabulary={words}")
+
+
+def test_the_promised_facts_of_each_data_set() -> None:
+    facts = {name: data_spec(compose([f"data={name}"])) for name in FORMS}
+    assert facts["imagenet"].num_classes == 1000
+    assert facts["landscapes"].num_mask_labels == 182
+    assert len(facts["laion"].vocabulary or ()) == 30_522
+    assert all(spec.image_size == 256 and spec.image_channels == 3 for spec in facts.values())
+
+
+def test_the_root_is_asked_for_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["train"], ["data", "action=check"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*verb, "data=celebahq", f"paths.runs={tmp_path / 'runs'}"])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and said.count("\n") == 1
+        assert "data.root is not set: name the folder that holds CelebA-HQ" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    cli.main(["data", "action=make", "data=imagenet", "form=tars", f"out={root}", "size=32"])
+    assert "data.num_classes=3" in capsys.readouterr().err
+    check = ["data", "action=check", "data=imagenet", f"data.root={root}", "data.num_classes=3",
+             "data.image_size=32", "data.num_workers=0"]  # fmt: skip
+    cli.main([*check, f"out={out}"])
+    report = json.loads((out / "report.json").read_text())
+    assert report["train"]["classes"] == {"0": 4, "1": 4, "2": 4}
+    assert report["validation"]["usable"] == 3
+    assert Image.open(out / "grid.png").size[0] > 400
+    assert "3, 4 to 4 samples each" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*check, f"out={out}"])
+    assert "is not overwritten" in capsys.readouterr().err
+
+
+def test_a_check_of_unusable_data_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    make("landscapes", root, "grey", 8, 32)
+    for mask in (root / "masks" / "a").iterdir():
+        Image.new("L", (32, 24), 200).save(mask)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "data=landscapes", f"data.root={root}", "data.max_bad=0",
+                  "data.num_workers=0", f"paths.runs={tmp_path}"])  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert "cannot be used, data.max_bad=0" in said[-1] and "label 200" in said[-1]
+    (report,) = (tmp_path / "data").glob("*/report.json")
+    assert len(json.loads(report.read_text())["train"]["broken"]) >= 3
