@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import Sampler
@@ -35,6 +35,7 @@ class Visit(int):
         return int(self), self.seed
 
 
+@runtime_checkable
 class _Epoch(Protocol):
     """One epoch's order: which sample comes at which place."""
 

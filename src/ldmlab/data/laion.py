@@ -70,11 +70,12 @@ class Shards:
         self._filters = filters or Filters()
         self._files = ShardFiles(shards)
         self._index = ShardIndex(shards, cache.expanduser() / "index")
-        counts, total, self.problems = self._count()
-        if len(self.problems) > max_bad:
+        counts, total, self.damaged = self._count()
+        if len(self.damaged) > max_bad:
             raise UserError(
-                f"{len(self.problems)} of the {len(shards)} shards of data.root={self.root} are "
-                f"damaged, data.max_bad={max_bad} are allowed; the first: {self.problems[0]}"
+                f"{len(self.damaged)} of the {len(shards)} shards of data.root={self.root} are "
+                f"damaged, data.max_bad={max_bad} are allowed; the first: "
+                f"{next(iter(self.damaged.values()))}"
             )
         if counts.sum() < 2:
             raise UserError(
@@ -120,24 +121,25 @@ class Shards:
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_rows": OrderedDict()}
 
-    def _count(self) -> tuple[Int[np.ndarray, " shards"], int, list[str]]:
-        """Wanted samples of each shard, samples in all, and what is wrong with shards."""
-        counts, total, problems, skipped = np.zeros(len(self._files.shards), np.int64), 0, [], 0
+    def _count(self) -> tuple[Int[np.ndarray, " shards"], int, dict[str, str]]:
+        """Wanted samples of each shard, samples in all, and what is wrong with which shards."""
+        counts, total, skipped = np.zeros(len(self._files.shards), np.int64), 0, 0
+        damaged: dict[str, str] = {}
         for number, shard in enumerate(self._index.build()):
             counts[number] = self._filters(shard.rows).sum()
             total += len(shard.rows)
             skipped += shard.skipped
             if shard.damage is not None:
-                problems.append(shard.damage)
-        if problems:
+                damaged[self._files.shards[number].name] = shard.damage
+        if damaged:
             warnings.warn(
-                f"{len(problems)} of {len(counts)} shards are damaged, and read as far as they "
-                f"go; the first: {problems[0]}",
+                f"{len(damaged)} of {len(counts)} shards are damaged, and read as far as they go; "
+                f"the first: {next(iter(damaged.values()))}",
                 stacklevel=2,
             )
         if skipped:
-            warnings.warn(f"{skipped:,} keys of {self.root} have no image", stacklevel=2)
-        return counts, total, problems
+            warnings.warn(f"{self.root}: keys without an image: {skipped:,}", stacklevel=2)
+        return counts, total, damaged
 
     def _place(self, index: int) -> tuple[int, dict[str, int]]:
         """A sample's shard and row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch.utils.data import Dataset
@@ -119,7 +119,8 @@ def broken_files(dataset: object) -> list[str]:
         dataset = getattr(dataset, "dataset", None)
     if dataset is None:
         return []
-    return [dataset.layout.name(index) for index in dataset.faults.indices()]
+    damaged: Iterable[str] = getattr(dataset.layout, "damaged", ())
+    return [*damaged, *(dataset.layout.name(index) for index in dataset.faults.indices())]
 
 
 def _where(layout: Layout) -> str:

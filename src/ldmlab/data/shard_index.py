@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -44,7 +43,7 @@ class Shard:
 
     Attributes:
         rows: Its samples, of type `ROW`.
-        damage: Why it could not be read to its end; None where it could.
+        damage: What keeps it from being read to its end; None where nothing does.
         skipped: Number of keys without an image.
     """
 
@@ -67,6 +66,8 @@ class ShardIndex:
     def __init__(self, shards: Sequence[LocalShard | RemoteShard], folder: Path) -> None:
         self.shards = shards
         self.folder = folder
+        # The name of a shard's file changes with the shard, and a shard may change under us.
+        self._files = [index_file(folder, shard) for shard in shards]
 
     def build(self) -> Iterator[Shard]:
         """What was found in each shard, in order; shards that are not in the index are read.
@@ -87,7 +88,7 @@ class ShardIndex:
 
     def __getitem__(self, number: int) -> Shard:
         """What was found in one shard."""
-        path = index_file(self.folder, self.shards[number])
+        path = self._files[number]
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Shard(np.load(path, allow_pickle=False), **told)
 
@@ -95,34 +96,31 @@ class ShardIndex:
         """Index what is not yet; why shards that cannot be opened cannot."""
         new = [
             number
-            for number, shard in enumerate(self.shards)
-            if not index_file(self.folder, shard).with_suffix(".json").exists()
+            for number, path in enumerate(self._files)
+            if not path.with_suffix(".json").exists()
         ]
         random.Random(os.getpid()).shuffle(new)
-        shards = [self.shards[number] for number in new]
+        work = [(self.shards[number], self._files[number]) for number in new]
         rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         hidden = rank > 0 or not new
         console = Console(stderr=True)
         with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as bar:
-            work = _each(partial(write_index, self.folder), shards)
-            found = bar.track(work, len(new), description="indexing shards")
+            found = bar.track(_each(_write, work), len(new), description="indexing shards")
             return {n: lost for n, lost in zip(new, found, strict=True) if lost is not None}
 
 
-def write_index(folder: Path, shard: LocalShard | RemoteShard) -> str | None:
-    """Read a shard and keep what was found; why it cannot be opened, where it cannot.
+def _write(work: tuple[LocalShard | RemoteShard, Path]) -> str | None:
+    """Read a shard, unless another process has, and keep what was found in a file.
 
-    Args:
-        folder: Where to keep it.
-        shard: What to read, unless another process has.
+    A shard that cannot be opened, perhaps only today, is not kept: the reason comes back.
     """
-    path = index_file(folder, shard)
+    shard, path = work
     if path.with_suffix(".json").exists():
         return None
     try:
         descriptor = shard.open()
-    except OSError as error:  # perhaps only today: this is not kept
+    except OSError as error:
         return f"{shard.name} cannot be opened ({error.strerror})"
     with os.fdopen(descriptor, "rb") as file:
         found = read_shard(file, shard.name)
