@@ -72,6 +72,9 @@ class ShardIndex:
     def build(self) -> Iterator[Shard]:
         """What was found in each shard, in order; shards that are not in the index are read.
 
+        Yields:
+            Each shard.
+
         Raises:
             UserError: The folder cannot be written.
         """
