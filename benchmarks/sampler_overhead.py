@@ -29,29 +29,31 @@ STEPS = 50
 ROUNDS = 40
 
 
+SCHEDULE = scaled_linear(beta_start=0.00085, beta_end=0.012)
+PROCESS = DiffusionProcess(SCHEDULE, Eps(), Unit(), Uniform())
+SCHEDULER = DDIMScheduler(
+    beta_schedule="scaled_linear",
+    beta_start=0.00085,
+    beta_end=0.012,
+    clip_sample=False,
+    timestep_spacing="trailing",
+)
+
+
 def ours(x: Tensor, output: Tensor) -> Tensor:
-    """A whole sampling run of ours, list of times and denoiser included."""
-    schedule = scaled_linear(beta_start=0.00085, beta_end=0.012)
-    process = DiffusionProcess(schedule, Eps(), Unit(), Uniform())
-    denoiser = process.denoiser(lambda x, time, conditioning: output, Conditioning())
+    """A sampling run of ours, list of times and denoiser included."""
+    denoiser = PROCESS.denoiser(lambda x, time, conditioning: output, Conditioning())
     sampler = DDIM(steps=STEPS)
     noise = SampleNoise(0, range(len(x)))
-    return sampler(denoiser, x, sampler.times(schedule), schedule, noise)
+    return sampler(denoiser, x, sampler.times(SCHEDULE), SCHEDULE, noise)
 
 
 def theirs(x: Tensor, output: Tensor) -> Tensor:
-    """The loop of a diffusers pipeline."""
-    scheduler = DDIMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
-    scheduler.set_timesteps(STEPS)
-    for step in scheduler.timesteps:
-        scheduler.scale_model_input(x, step)
-        x = scheduler.step(output, step, x).prev_sample
+    """The loop of a diffusers pipeline, which keeps its scheduler too."""
+    SCHEDULER.set_timesteps(STEPS)
+    for step in SCHEDULER.timesteps:
+        SCHEDULER.scale_model_input(x, step)
+        x = SCHEDULER.step(output, step, x).prev_sample
     return x
 
 

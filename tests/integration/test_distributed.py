@@ -18,6 +18,8 @@ COMMON = (
     *TINY,
     "discriminator.discriminator.norm=group",
     "optimizer=adamw",
+    # Times that learn from the losses of all processes.
+    *("times=loss_second_moment", "times.bins=2", "times.history=1"),
     "trainer.log_every_n_steps=1",
 )
 

@@ -73,7 +73,8 @@ def test_both_stages_take_a_step(name: str, tmp_path: Path) -> None:
 def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
     root = tmp_path / "root"
     make("image_folder", root, "plain", 8, 32)
-    (root / "a" / "0002.jpg").write_bytes(b"<html>")
+    (root / "a" / "0002.jpg").rename(root / "a" / "0002[x].jpg")
+    (root / "a" / "0002[x].jpg").write_bytes(b"<html>")
     cropped = ("data.crop=random", "data.resized=20", "callbacks.checkpoint_every=3")
 
     def train(run: str, steps: int, *overrides: str) -> RunFolder:
@@ -87,8 +88,8 @@ def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
     train("parts", 3, "data.num_workers=2")
     parts = train("parts", 6, "data.num_workers=2")
     assert len(losses(whole)) == 6 and losses(whole) == losses(parts)
-    assert "a/0002.jpg" in (whole.path / "broken_files.txt").read_text()
-    assert "a/0002.jpg" in (parts.path / "broken_files.txt").read_text()
+    assert "a/0002[x].jpg" in (whole.path / "broken_files.txt").read_text()
+    assert "a/0002[x].jpg" in (parts.path / "broken_files.txt").read_text()
 
 
 def test_too_many_broken_files_end_a_training_in_one_line(

@@ -9,8 +9,10 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from ldmlab.apps import cli
@@ -142,11 +144,47 @@ def test_samples_depend_on_seed_and_number_only(trained: Path, tmp_path: Path) -
     assert a == c
     assert len(set(a)) == 4
     # Pixels are bytes: differences of 1e-4 between batch sizes round away almost everywhere.
-    from PIL import Image, ImageChops
-
     for left, right in zip(files, files, strict=True):
         pair = (Image.open(tmp_path / "a" / left), Image.open(tmp_path / "b" / right))
         assert max(high for _, high in ImageChops.difference(*pair).getextrema()) <= 1
+
+
+def test_a_picture_is_edited(trained: Path, tmp_path: Path) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    picture, mask = Image.new("RGB", (40, 32), (200, 30, 90)), Image.new("L", (32, 32), 0)
+    mask.paste(255, (0, 0, 16, 32))
+    picture.save(tmp_path / "picture.png")
+    mask.save(tmp_path / "mask.png")
+    start = ["sample", f"run={run}", f"image={tmp_path}/picture.png", "num_samples=2"]
+    ask = ["caption=a house", "also=a boat, on the left", "avoid=a tree", "guidance.scale=2"]
+    cli.main([*start, *ask, "strength=0.5", f"out={tmp_path}/noised"])
+    weak = f"weak={run}/checkpoints/last.ckpt"
+    cli.main([*start, weak, f"inpaint={tmp_path}/mask.png", f"out={tmp_path}/painted"])
+    pixels = np.asarray(Image.open(tmp_path / "painted/00001.png"))
+    assert (pixels[:, 16:] == (200, 30, 90)).all()
+    assert (pixels[:, :16] != (200, 30, 90)).any()
+    assert (np.asarray(Image.open(tmp_path / "noised/00001.png")) != pixels).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inpaint=mask.png"], "give image= too"),
+        (["image=nowhere.png"], "image=nowhere.png cannot be read"),
+        (["avoid=a tree", "weak={run}"], "give avoid= or weak="),
+        (["image=a.png", "strength=0"], "strength"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(
+    trained: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["sample", f"run={run}", *(a.format(run=run) for a in arguments)])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert words in line
+    assert "\n" not in line
 
 
 def test_samples_come_from_the_averaged_weights(trained: Path) -> None:

@@ -82,7 +82,9 @@ def denoiser(schedule: Schedule, parameterization: Parameterization) -> Denoiser
     offset = 0 if schedule.num_steps is None else 1
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
-        return parameterization.solve(network(x, 1000 * t - offset), x, schedule.level(t))
+        return parameterization.predict(
+            network(x, 1000 * t - offset), x, parameterization.reading(t, schedule.level(t))
+        )
 
     return denoise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -21,8 +21,10 @@ from ldmlab.data.memory import BatchDataset, InMemory, Subset, check_memory, in_
 from ldmlab.data.pictures import Pictures
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
-from ldmlab.training.autoencoder_module import AutoencoderModule
-from ldmlab.training.diffusion_module import DiffusionModule
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and only training needs it
+    from ldmlab.training.autoencoder_module import AutoencoderModule
+    from ldmlab.training.diffusion_module import DiffusionModule
 
 VOCABULARY_CAPTIONS = 4096
 PUBLISHED_VOCABULARY = 30_522  # of BERT, which the text models take
@@ -93,6 +95,8 @@ def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
 
 def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:
     """Stage one, ready to train."""
+    from ldmlab.training.autoencoder_module import AutoencoderModule
+
     stage = cfg.stages.autoencoder
     autoencoder = build_autoencoder(cfg, spec)
     adversary = None
@@ -112,9 +116,9 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
         build_optimizer(cfg, stage, stage.lr),
         build_optimizer(cfg, stage, stage.discriminator_lr),
         build_lr_schedule(cfg, stage),
-        stage.clip_norm,
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
 
 
@@ -137,9 +141,39 @@ def build_process(cfg: DictConfig) -> DiffusionProcess:
             build(cfg.parameterization),
             build(cfg.weighting),
             build(cfg.times),
+            # Runs of before this key existed were trained with the square.
+            cfg.stages.diffusion.get("distance", "l2"),
         )
     except ValueError as error:
         raise UserError(f"parameterization and schedule do not go together: {error}") from error
+
+
+def build_network(
+    cfg: DictConfig, spec: DataSpec, codec: Codec, process: DiffusionProcess
+) -> ConditionalNetwork:
+    """The network of an experiment, untrained, for the latents of a codec.
+
+    Raises:
+        UserError: The images cannot be divided by the codec and the U-Net's levels.
+    """
+    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
+    if isinstance(conditioner, partial):
+        # A plain function: a copy of the network, as for its average, copies no codec.
+        conditioner = conditioner(encode=lambda image: codec.encode(image).mean)
+    divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
+    if spec.image_size % divisor:
+        raise UserError(
+            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
+            f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
+        )
+    unet = build(
+        cfg.unet,
+        in_channels=codec.latent_channels + conditioner.map_channels,
+        out_channels=codec.latent_channels * process.parameterization.outputs,
+        token_dim=conditioner.token_dim,
+        vector_dim=conditioner.vector_dim,
+    )
+    return ConditionalNetwork(unet, conditioner)
 
 
 def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusion:
@@ -148,31 +182,15 @@ def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusio
     Raises:
         UserError: The images cannot be divided by the codec and the U-Net's levels.
     """
-    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
-    divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
-    if spec.image_size % divisor:
-        raise UserError(
-            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
-            f"x U-Net levels): change data.image_size, or shorten unet.channel_mult"
-        )
     process = build_process(cfg)
-    unet = build(
-        cfg.unet,
-        in_channels=codec.latent_channels + conditioner.map_channels,
-        out_channels=codec.latent_channels * process.parameterization.outputs,
-        token_dim=conditioner.token_dim,
-        vector_dim=conditioner.vector_dim,
-    )
-    return LatentDiffusion(
-        codec,
-        ConditionalNetwork(unet, conditioner),
-        process,
-        cfg.stages.diffusion.condition_dropout,
-    )
+    network = build_network(cfg, spec, codec, process)
+    return LatentDiffusion(codec, network, process, cfg.stages.diffusion.condition_dropout)
 
 
 def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> DiffusionModule:
     """Stage two, ready to train."""
+    from ldmlab.training.diffusion_module import DiffusionModule
+
     stage = cfg.stages.diffusion
     return DiffusionModule(
         model,
@@ -181,6 +199,7 @@ def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> Diffusion
         build(stage.ema),
         cfg.seed,
         stage.max_steps,
+        stage.accumulate,
     )
 
 

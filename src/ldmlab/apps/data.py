@@ -141,11 +141,11 @@ def _show(split: str, report: Report, classes: tuple[str, ...]) -> None:
     table.add_row("broken", f"{len(report.broken):,}")
     console.print(table)
     for name, why in list(report.broken.items())[:_SHOWN]:
-        console.print(f"  [red]broken[/]: {name} {why}", markup=True)
+        console.print(f"  broken: {name} {why}", markup=False)
     for name, first in list(report.duplicates.items())[:_SHOWN]:
-        console.print(f"  duplicate: {name} of {first}")
+        console.print(f"  duplicate: {name} of {first}", markup=False)
     for name in report.uncaptioned[:_SHOWN]:
-        console.print(f"  no caption: {name}")
+        console.print(f"  no caption: {name}", markup=False)
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -44,6 +44,7 @@ _IRRELEVANT = (
     "stages.*.max_steps",
     "stages.*.max_seconds",
     "stages.*.val_every",
+    "stages.*.accumulate",
 )
 
 

@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from ldmlab.core.errors import UserError
 
 # A key whose last part is one of these holds free text or a path, never a number or a list.
-_TEXT_NAMES = {
-    "caption", "captions", "negative", "run", "out", "config", "root", "folder", "path",
-    "images", "masks", "vocabulary", "train_list", "validation_list", "cache",
+_CAPTION_NAMES = {"caption", "also", "avoid"}
+_TEXT_NAMES = _CAPTION_NAMES | {
+    "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
+    "images", "masks", "vocabulary", "train_list", "validation_list", "cache", "encoder",
 }  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
 
 def _literal(key: str, text: str) -> str | None:
     # `null` empties a path; as a caption it is a word like any other.
-    if text == "null" and key.rpartition(".")[2] not in {"caption", "negative"}:
+    if text == "null" and key.rpartition(".")[2] not in _CAPTION_NAMES:
         return None
     return _escape(text)
 

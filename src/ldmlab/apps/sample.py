@@ -9,16 +9,21 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
+from ldmlab.apps.asking import ask, ask_once
+from ldmlab.apps.compose import load_config
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored, restore
-from ldmlab.conditioning.classes import ClassConditioner
-from ldmlab.conditioning.masks import MaskConditioner
-from ldmlab.conditioning.text import TextConditioner
+from ldmlab.apps.runs import find_run
+from ldmlab.apps.starts import Start, read_start
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
+from ldmlab.diffusion.process import Denoiser
 from ldmlab.evaluation.pictures import picture_grid, save_picture, to_pil
+from ldmlab.models.editing import image_to_image, inpaint
+from ldmlab.models.latent_diffusion import LatentDiffusion
 
 
 def run(cfg: DictConfig) -> None:
@@ -29,15 +34,16 @@ def run(cfg: DictConfig) -> None:
     """
     restored = restore(cfg, cfg.run)
     conditions = ask(cfg, restored)
-    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    weak = None if cfg.weak is None else _weak_model(cfg, restored)
+    start = read_start(cfg, restored.spec)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     drawn = []
-    starts = range(0, len(conditions), cfg.batch_size)
-    for start in track(starts, "sampling", console=console, transient=True):
-        part = conditions[start : start + cfg.batch_size]
-        noise = SampleNoise(cfg.seed, range(start, start + len(part)))
-        image_size = restored.spec.image_size
-        drawn.append(restored.model.sample(part, image_size, sampler, noise, guidance))
+    batches = range(0, len(conditions), cfg.batch_size)
+    for first in track(batches, "sampling", console=console, transient=True):
+        part = conditions[first : first + cfg.batch_size]
+        noise = SampleNoise(cfg.seed, range(first, first + len(part)))
+        denoiser = _guided(cfg, restored.model, part, weak)
+        drawn.append(_draw(cfg, restored, denoiser, len(part), noise, start))
     images = torch.cat(drawn)
     out = Path(cfg.out) if cfg.out else restored.folder.samples / _free_name(cfg, restored)
     try:
@@ -53,47 +59,53 @@ def run(cfg: DictConfig) -> None:
     console.print(f"{len(images)} images and grid.png in {out}")
 
 
-def ask(cfg: DictConfig, restored: Restored) -> Batch:
-    """The conditions that the configuration asks for.
+def _guided(
+    cfg: DictConfig, model: LatentDiffusion, part: Batch, weak: LatentDiffusion | None
+) -> Denoiser:
+    """The model under everything that was asked for."""
+    conditioner = model.network.conditioner
+    asked = {
+        key: None if cfg[key] is None else ask_once(cfg[key], key, conditioner, len(part))
+        for key in ("also", "avoid")
+    }
+    also = [] if asked["also"] is None else [asked["also"]]
+    return model.guided(part, build(cfg.guidance), also, asked["avoid"], weak)
+
+
+def _draw(
+    cfg: DictConfig,
+    restored: Restored,
+    denoiser: Denoiser,
+    count: int,
+    noise: SampleNoise,
+    start: Start | None,
+) -> Tensor:
+    """Images from noise, or from a picture, or around what is kept of it."""
+    model, sampler = restored.model, build(cfg.sampler)
+    if start is None:
+        return model.draw(denoiser, count, restored.spec.image_size, sampler, noise)
+    images = start.image.expand(count, -1, -1, -1)
+    if start.unknown is None:
+        return image_to_image(model, denoiser, images, cfg.strength, sampler, noise)
+    unknown = start.unknown.expand(count, -1, -1, -1)
+    return inpaint(model, denoiser, images, unknown, sampler, noise, cfg.resamplings)
+
+
+def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:
+    """The model to be guided away from.
 
     Raises:
-        UserError: The model needs a condition that was not given, or takes none of this kind.
+        UserError: It speaks of other latents or other noise levels.
     """
-    conditioner = restored.model.network.conditioner
-    captions = _captions(cfg)
-    if captions and not isinstance(conditioner, TextConditioner):
-        raise UserError("caption= needs a model with conditioner=text, and this run has another")
-    if cfg.label is not None and not isinstance(conditioner, ClassConditioner):
-        raise UserError("label= needs a model with conditioner=class, and this run has another")
-    count = cfg.num_samples
-    if captions:
-        captions = captions * count if len(captions) == 1 else captions
-        return Batch(index=torch.arange(len(captions)), caption=tuple(captions))
-    if cfg.label is not None:
-        return Batch(index=torch.arange(count), label=torch.full((count,), int(cfg.label)))
-    if isinstance(conditioner, TextConditioner | ClassConditioner | MaskConditioner):
-        # Nothing was asked for: take the conditions of the run's own validation data.
-        validation = build(cfg.data.validation)
-        rows = [i % len(validation) for i in range(count)]
-        given = validation.__getitems__(rows)
-        return Batch(
-            index=torch.arange(count), label=given.label, mask=given.mask, caption=given.caption
-        )
-    return Batch(index=torch.arange(count))
-
-
-def _captions(cfg: DictConfig) -> list[str]:
-    if cfg.caption is not None and cfg.captions is not None:
-        raise UserError("give caption=<text> or captions=<file>, not both")
-    if cfg.captions is not None:
-        try:
-            lines = Path(cfg.captions).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"captions={cfg.captions} cannot be read: {error}") from error
-        if not (captions := [line for line in lines if line.strip()]):
-            raise UserError(f"captions={cfg.captions} holds no caption: write one a line")
-        return captions
-    return [] if cfg.caption is None else [str(cfg.caption)]
+    if cfg.avoid is not None:
+        raise UserError("give avoid= or weak=, not both: guidance moves away from one thing")
+    weak_cfg = load_config(find_run(cfg.weak).config)
+    weak = restore(weak_cfg, cfg.weak).model
+    if weak.codec.fingerprint() != restored.model.codec.fingerprint():
+        raise UserError(f"weak={cfg.weak} was trained on latents of another autoencoder")
+    if weak_cfg.schedule != cfg.schedule:
+        raise UserError(f"weak={cfg.weak} was trained on another schedule")
+    return weak
 
 
 def _free_name(cfg: DictConfig, restored: Restored) -> str:

@@ -14,17 +14,21 @@ from rich.console import Console
 
 from ldmlab.apps.build import build_data
 from ldmlab.apps.identity import run_id
+from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
-from ldmlab.training.callbacks.pictures import Pictures
+from ldmlab.training.callbacks.company import Company
+from ldmlab.training.callbacks.gradients import GradientGuard
+from ldmlab.training.callbacks.preemption import Preemption
 from ldmlab.training.callbacks.progress import ProgressDisplay
+from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.checkpoints import Resume, newest_checkpoint
 from ldmlab.training.datamodule import BatchDataModule
-from ldmlab.training.fit import Trial, is_main_process
+from ldmlab.training.fit import Observers, Trial, is_main_process
 from ldmlab.training.loggers import build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
@@ -79,7 +83,7 @@ class Session:
         module: StepModule,
         train: BatchDataset,
         folder: RunFolder,
-        pictures: Pictures,
+        observers: Observers,
         facts: Mapping[str, Any],
     ) -> None:
         """Train a stage to its end, unless its run has already come there.
@@ -89,7 +93,7 @@ class Session:
             module: What is trained.
             train: Its training data: images or latents.
             folder: Its run.
-            pictures: Draws what it can do so far.
+            observers: Callbacks of this stage alone.
             facts: Plain values to store in its checkpoints.
         """
         cfg, options = self.cfg, self.cfg.stages[stage]
@@ -101,22 +105,27 @@ class Session:
                 self.seconds[stage] = spent
                 return
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+        checkpointing = Checkpointing(
+            folder.checkpoints,
+            cfg.callbacks.checkpoint_every,
+            cfg.callbacks.keep_every,
+            dict(facts) | {"spec": asdict(self.spec)},
+        )
         trial = Trial(
             module,
             BatchDataModule(
                 train, self.validation, options.batch_size, cfg.seed, cfg.data.num_workers
             ),
-            self._trainer_options(stage, module, folder),
+            self._trainer_options(stage, folder),
             [
-                pictures,
-                Checkpointing(
-                    folder.checkpoints,
-                    cfg.callbacks.checkpoint_every,
-                    cfg.callbacks.keep_every,
-                    dict(facts) | {"spec": asdict(self.spec)},
-                ),
+                GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),
+                *observers,
+                Throughput(cfg.trainer.log_every_n_steps),
+                checkpointing,
                 ProgressDisplay(stage),
                 BrokenFiles(folder.path / "broken_files.txt"),
+                Preemption(checkpointing.last),
+                Company(),
             ],
             self._open_loggers(stage, folder),
         )
@@ -135,14 +144,13 @@ class Session:
         self.loggers = build_loggers(folder.path, stage, wandb, _plain(self.cfg))
         return self.loggers
 
-    def _trainer_options(self, stage: str, module: StepModule, folder: RunFolder) -> dict[str, Any]:
+    def _trainer_options(self, stage: str, folder: RunFolder) -> dict[str, Any]:
         options = self.cfg.stages[stage]
-        # Lightning refuses to clip for a module that takes its optimiser's steps itself.
-        clip = options.clip_norm if module.automatic_optimization else None
+        strategy = self.cfg.trainer.strategy
         return _plain(self.cfg.trainer) | {
+            "strategy": strategy if isinstance(strategy, str) else build(strategy),
             "precision": options.precision,
             "val_check_interval": options.val_every,
-            "gradient_clip_val": clip,
             "default_root_dir": str(folder.path),
         }
 

@@ -21,6 +21,7 @@ from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.errors import UserError
 from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
+from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
 from ldmlab.training.checkpoints import load_weights, read_checkpoint
 from ldmlab.training.fit import is_main_process
@@ -50,7 +51,7 @@ def train_autoencoder(session: Session) -> RunFolder:
     )
     assert shown.image is not None
     pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-    session.fit("autoencoder", module, session.train, folder, pictures, {})
+    session.fit("autoencoder", module, session.train, folder, [pictures, AutoencoderHealth()], {})
     return folder
 
 
@@ -75,7 +76,7 @@ def train_diffusion(session: Session) -> RunFolder:
         folder.samples,
         cfg.callbacks.sample_every,
     )
-    session.fit("diffusion", module, latents, folder, pictures, {"codec": fingerprint})
+    session.fit("diffusion", module, latents, folder, [pictures], {"codec": fingerprint})
     return folder
 
 

@@ -8,9 +8,11 @@ from rich.table import Table
 from ldmlab.apps.evaluate import card_of, write_card
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.multirun import report
-from ldmlab.apps.restore import restore
+from ldmlab.apps.restore import Restored, restore
 from ldmlab.apps.session import Session, console
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
+from ldmlab.conditioning.classes import ClassConditioner
+from ldmlab.conditioning.text import TextConditioner
 from ldmlab.training.fit import is_main_process
 
 
@@ -45,10 +47,16 @@ def run(cfg: DictConfig) -> None:
     seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in card["wall_seconds"].items())
     console.print(f"time: {seconds}")
     console.print(f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}")
-    console.print(f'next:    ldmlab sample run={folder.path} caption="{EXAMPLE_CAPTION}"')
+    console.print(f"next:    ldmlab sample run={folder.path} {_another_wish(cfg, restored)}")
 
 
-EXAMPLE_CAPTION = "a yellow house on the right of a meadow with hills under a clear sky at night"
+def _another_wish(cfg: DictConfig, restored: Restored) -> str:
+    """An override of `sample` that asks this model for something."""
+    conditioner = restored.model.network.conditioner
+    if isinstance(conditioner, TextConditioner):
+        caption = build(cfg.data.validation).__getitems__([0]).caption[0]
+        return f'caption="{caption}"'
+    return "label=1" if isinstance(conditioner, ClassConditioner) else "seed=1"
 
 
 def _shown(value: float) -> str:

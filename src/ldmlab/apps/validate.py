@@ -57,6 +57,7 @@ NON_NEGATIVE = Check("a finite number from 0 up", lambda x: _is_number(x) and x 
 PROBABILITY = Check("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 FINITE = Check("a finite number", _is_number)
 SHARE = Check("a share from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
+POSITIVE_SHARE = Check("a share above 0 and up to 1", lambda x: _is_number(x) and 0 < x <= 1)
 BOOL = Check("true or false", lambda x: isinstance(x, bool))
 NAME = Check("a name", lambda x: isinstance(x, str | int) and str(x) != "")
 BETAS = Check(
@@ -74,6 +75,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("name", NAME),
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
+    ("format", one_of("table", "json")),
     ("stages.*.lr", POSITIVE),
     ("stages.*.*_lr", POSITIVE),
     ("stages.*.*_dropout", PROBABILITY),
@@ -89,10 +91,12 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("stages.*.precision", one_of("32-true", "bf16-mixed", "16-mixed", "64-true")),
     ("trainer.devices", DEVICES),
     ("trainer.num_nodes", POSITIVE_INT),
+    ("trainer.strategy.timeout", POSITIVE),
     ("trainer.accelerator", one_of("cpu", "gpu", "cuda", "mps", "tpu", "auto")),
     ("trainer.log_every_n_steps", POSITIVE_INT),
     ("callbacks.*_every", _or_null(POSITIVE_INT)),
     ("callbacks.keep_*", NATURAL),
+    ("callbacks.patience", POSITIVE_INT),
     ("guidance.scale", FINITE),
     ("num_samples", NATURAL),
     ("data.limit", _or_null(POSITIVE_INT)),
@@ -125,6 +129,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("data.root", _or_null(NAME)),
     ("discriminator.start", NATURAL),
     ("discriminator.weight", NON_NEGATIVE),
+    ("discriminator.loss", one_of("hinge", "vanilla")),
     ("bottleneck.weight", NON_NEGATIVE),
     ("bottleneck.latent_channels", POSITIVE_INT),
     ("perceptual.weight", NON_NEGATIVE),
@@ -139,6 +144,8 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("*.timesteps", POSITIVE_INT),
     ("*.num_steps", POSITIVE_INT),
     ("sampler.steps", POSITIVE_INT),
+    ("strength", POSITIVE_SHARE),
+    ("resamplings", POSITIVE_INT),
     ("metrics", Check("a list of judge and bits_per_dim", _is_metrics)),
     ("bits_per_dim.terms", _or_null(POSITIVE_INT)),
     ("bits_per_dim.variance", one_of("beta", "beta_tilde", "learned")),

@@ -15,7 +15,7 @@ class Source(Enum):
     """Where a verb's configuration comes from."""
 
     HYDRA = "composed by Hydra's own main, with its flags"
-    CONF = "composed from conf/"
+    CONF = "composed from conf/<verb>.yaml"
     RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
 
 
@@ -67,6 +67,8 @@ _TABLE = (
             ("ldmlab sample run=R caption=a red house, on the left", "text is taken literally"),
             ("ldmlab sample run=R sampler=ddim sampler.steps=50", "another sampler"),
             ("ldmlab sample run=R guidance.scale=4 seed=7 out=images", "stronger guidance"),
+            ("ldmlab sample run=R image=a.png strength=0.5", "a picture, half drawn again"),
+            ("ldmlab sample run=R image=a.png inpaint=mask.png", "its white part painted anew"),
         ),
         "ldmlab.apps.sample:run",
         Source.RUN,
@@ -82,6 +84,29 @@ _TABLE = (
         ),
         "ldmlab.apps.evaluate:run",
         Source.RUN,
+    ),
+    Verb(
+        "describe",
+        "Say how large an experiment is: weights, latents, schedule, FLOPs, memory.",
+        (
+            ("ldmlab describe experiment=laion", "1.45 billion weights, in seconds, on a laptop"),
+            ("ldmlab describe experiment=celebahq unet.channels=128", "with other values"),
+            ("ldmlab describe experiment=imagenet format=json", "for programs"),
+        ),
+        "ldmlab.apps.describe:run",
+        Source.CONF,
+    ),
+    Verb(
+        "verify",
+        "Hold the paper's experiments against their published numbers.",
+        (
+            ("ldmlab verify", "all of them; exit code 1 where a number differs"),
+            ("ldmlab verify only=[celebahq,laion]", "some of them"),
+            ("ldmlab verify format=json", "for programs"),
+            ("ldmlab verify path=numbers.yaml", "against numbers of your own"),
+        ),
+        "ldmlab.apps.verify:run",
+        Source.CONF,
     ),
     Verb(
         "data",

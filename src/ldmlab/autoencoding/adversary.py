@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss
+from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss, vanilla_loss
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,18 @@ class Adversary(nn.Module):
         discriminator: Judges patches of images.
         start: Number of steps before the game begins.
         weight: Weight of the adversarial term beside the adaptive one.
+        loss: The discriminator's; the autoencoder maximises the mean logit under either.
     """
 
-    def __init__(self, discriminator: nn.Module, start: int = 50_001, weight: float = 0.5) -> None:
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        start: int = 50_001,
+        weight: float = 0.5,
+        loss: Literal["hinge", "vanilla"] = "hinge",
+    ) -> None:
         super().__init__()
+        self.loss = hinge_loss if loss == "hinge" else vanilla_loss
         self.discriminator = discriminator
         self.start = start
         self.weight = weight
@@ -81,7 +90,7 @@ class Adversary(nn.Module):
         fake = self.discriminator(reconstruction.detach())
         return AdversaryTerms(
             generator=self.weight * balance * adversarial,
-            discriminator=hinge_loss(real, fake),
+            discriminator=self.loss(real, fake),
             weight=balance,
             real=real.detach().mean(),
             fake=fake.detach().mean(),

@@ -40,13 +40,13 @@ class Autoencoder(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        z = bottleneck.latent_channels
+        inner = bottleneck.inner_channels
         shape = (channels, channel_mult, num_res_blocks, attention_factors, middle_attention, patch)
         self.bottleneck = bottleneck
         self.image_channels = image_channels
         self.encoder = Encoder(image_channels, bottleneck.feature_channels, *shape)
-        self.post_quant = nn.Conv2d(z, z, 1)
-        self.decoder = Decoder(z, image_channels, *shape)
+        self.post_quant = nn.Conv2d(bottleneck.latent_channels, inner, 1)
+        self.decoder = Decoder(inner, image_channels, *shape)
         self.factor = self.encoder.factor
 
     @property

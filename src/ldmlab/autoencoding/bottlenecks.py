@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,15 @@ class Latent(ABC):
     @abstractmethod
     def moments(self) -> LatentMoments:
         """What a diffusion model is trained on."""
+
+    @abstractmethod
+    def sums(self) -> dict[str, Tensor]:
+        """Sums over this batch, to be added to those of other batches and processes."""
+
+    @staticmethod
+    @abstractmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """What added sums say of the bottleneck's health, by name."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,26 @@ class Posterior(Latent):
         """Mean and deviation."""
         return LatentMoments(self.mean, self.std)
 
+    def sums(self) -> dict[str, Tensor]:
+        """For each channel: values, nats of KL, and first and second moments of q(z)."""
+        second = self.mean.square() + self.log_variance.exp()
+        kl = 0.5 * (second - 1 - self.log_variance)
+        over = (0, 2, 3)
+        return {
+            "count": torch.full_like(kl[0, :, 0, 0], kl[:, 0].numel(), dtype=torch.float64),
+            "kl": kl.double().sum(over),
+            "first": self.mean.double().sum(over),
+            "second": second.double().sum(over),
+        }
+
+    @staticmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """`kl/00`, … in nats a value of each channel, and the latents' deviation over all."""
+        mean, second = sums["first"] / sums["count"], sums["second"] / sums["count"]
+        kl = (sums["kl"] / sums["count"]).tolist()
+        deviation = (second - mean.square()).mean().sqrt()
+        return {f"kl/{c:02d}": nats for c, nats in enumerate(kl)} | {"latent_std": float(deviation)}
+
 
 @dataclass(frozen=True)
 class Quantised(Latent):
@@ -69,12 +99,14 @@ class Quantised(Latent):
         quantised: The nearest codes, with the gradient passed straight through.
         indices: Number of each code.
         codebook_loss: Squared distance between codes and features, a mean for each sample.
+        num_codes: Number of codes there are.
     """
 
     prequant: Float[Tensor, "b z h w"]
     quantised: Float[Tensor, "b z h w"]
     indices: Int[Tensor, "b h w"]
     codebook_loss: Float[Tensor, " b"]
+    num_codes: int
 
     def sample(self, noise: Noise) -> Float[Tensor, "b z h w"]:
         """The quantised features; nothing is drawn."""
@@ -88,6 +120,31 @@ class Quantised(Latent):
         """The features before quantisation, without spread."""
         return LatentMoments(self.prequant, torch.zeros_like(self.prequant))
 
+    def sums(self) -> dict[str, Tensor]:
+        """How often each code was the nearest, and the moments of the features."""
+        z = self.prequant.detach().double()
+        return {
+            "uses": torch.bincount(self.indices.flatten(), minlength=self.num_codes),
+            "count": z.new_tensor(z[:, 0].numel()),
+            "first": z.sum((0, 2, 3)),
+            "second": z.square().sum((0, 2, 3)),
+        }
+
+    @staticmethod
+    def summary(sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Share of the codes in use, exp(entropy) of their use, and the features' deviation.
+
+        The share is of all codes, or of as many as there were features.
+        """
+        uses = sums["uses"].double()
+        share = uses / uses.sum()
+        mean, second = sums["first"] / sums["count"], sums["second"] / sums["count"]
+        return {
+            "codes_used": float((uses > 0).sum() / uses.sum().clamp(max=len(uses))),
+            "perplexity": float(torch.special.entr(share).sum().exp()),
+            "latent_std": float((second - mean.square()).mean().sqrt()),
+        }
+
 
 class Bottleneck(nn.Module, ABC):
     """The narrow middle of an autoencoder.
@@ -95,11 +152,13 @@ class Bottleneck(nn.Module, ABC):
     Attributes:
         feature_channels: Channels that the encoder must deliver.
         latent_channels: Channels of the latents.
+        inner_channels: Channels that the decoder takes, one 1x1 convolution after the latents.
         weight: Weight of the regulariser in the autoencoder's loss.
     """
 
     feature_channels: int
     latent_channels: int
+    inner_channels: int
     weight: float
 
     @abstractmethod
@@ -117,14 +176,19 @@ class KL(Bottleneck):
     Args:
         latent_channels: Channels of the latents.
         weight: Weight of the KL divergence, in the autoencoder's loss per nat.
+        inner_channels: Channels inside the two 1x1 convolutions around the latents; as many as
+            the latents have by default.
     """
 
-    def __init__(self, latent_channels: int = 4, weight: float = 1e-6) -> None:
+    def __init__(
+        self, latent_channels: int = 4, weight: float = 1e-6, inner_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.weight = weight
         self.latent_channels = latent_channels
-        self.feature_channels = 2 * latent_channels
-        self.quant = nn.Conv2d(self.feature_channels, self.feature_channels, 1)
+        self.inner_channels = inner_channels or latent_channels
+        self.feature_channels = 2 * self.inner_channels
+        self.quant = nn.Conv2d(self.feature_channels, 2 * latent_channels, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Posterior:
         """The posterior of each image."""
@@ -138,9 +202,12 @@ class VQ(Bottleneck):
     Args:
         latent_channels: Channels of the latents.
         num_codes: Number of codes.
-        commitment: Weight of the term that pulls features to codes, beside the one that pulls
-            codes to features.
+        commitment: Weight of the term that pulls features to codes.
         weight: Weight of the codebook loss.
+        attraction: Weight of the term that pulls codes to features. The published models have
+            a commitment of 1 and an attraction of 0.25: the two weights were exchanged.
+        inner_channels: Channels inside the two 1x1 convolutions around the latents; as many as
+            the latents have by default.
     """
 
     def __init__(
@@ -149,13 +216,17 @@ class VQ(Bottleneck):
         num_codes: int = 8192,
         commitment: float = 0.25,
         weight: float = 1.0,
+        attraction: float = 1.0,
+        inner_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.latent_channels = latent_channels
-        self.feature_channels = latent_channels
+        self.inner_channels = inner_channels or latent_channels
+        self.feature_channels = self.inner_channels
         self.commitment = commitment
-        self.quant = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.attraction = attraction
+        self.quant = nn.Conv2d(self.feature_channels, latent_channels, 1)
         self.codes = nn.Embedding(num_codes, latent_channels)
         nn.init.uniform_(self.codes.weight, -1 / num_codes, 1 / num_codes)
 
@@ -169,7 +240,8 @@ class VQ(Bottleneck):
             prequant=z,
             quantised=z + (codes - z).detach(),
             indices=indices,
-            codebook_loss=pull_codes + self.commitment * pull_features,
+            codebook_loss=self.attraction * pull_codes + self.commitment * pull_features,
+            num_codes=self.codes.num_embeddings,
         )
 
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:

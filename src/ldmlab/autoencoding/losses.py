@@ -101,6 +101,13 @@ def hinge_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
+def vanilla_loss(
+    real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, ""]:
+    """½ E[softplus(-D(x)) + softplus(D(y))], the cross-entropy (Goodfellow et al. 2014)."""
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
 def adaptive_weight(
     likelihood: Float[Tensor, ""],
     adversarial: Float[Tensor, ""],

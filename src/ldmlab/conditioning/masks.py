@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
@@ -21,17 +21,22 @@ class MaskConditioner(Conditioner):
     Args:
         num_labels: Number of labels.
         factor: How much smaller the latents are than the mask, a side.
-        map_channels: Channels of the maps.
+        map_channels: Channels of the maps; None hands on the share of each label as it is.
+        bias: Let the 1x1 convolution add a constant.
     """
 
     UNLABELLED = 255
 
-    def __init__(self, num_labels: int, factor: int, map_channels: int = 3) -> None:
+    def __init__(
+        self, num_labels: int, factor: int, map_channels: int | None = 3, bias: bool = False
+    ) -> None:
         super().__init__()
         self.num_labels = num_labels
         self.factor = factor
-        self.map_channels = map_channels
-        self.proj = nn.Conv2d(num_labels, map_channels, 1, bias=False)
+        self.map_channels = map_channels or num_labels
+        self.proj = (
+            nn.Conv2d(num_labels, map_channels, 1, bias=bias) if map_channels else nn.Identity()
+        )
 
     @classmethod
     def for_data(cls, spec: DataSpec, factor: int, map_channels: int = 3) -> MaskConditioner:
@@ -43,7 +48,7 @@ class MaskConditioner(Conditioner):
         labels = require(spec.num_mask_labels, "segmentation mask", "mask")
         return cls(labels, factor, map_channels)
 
-    def select(self, batch: Batch) -> Int[Tensor, "b h w"]:
+    def select(self, batch: Batch) -> Integer[Tensor, "b h w"]:
         """The mask of each sample.
 
         Raises:
@@ -58,14 +63,15 @@ class MaskConditioner(Conditioner):
             )
         return mask
 
-    def null(self, condition: Int[Tensor, "b h w"]) -> Int[Tensor, "b h w"]:
+    def null(self, condition: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
         """A mask without labels."""
         return torch.full_like(condition, self.UNLABELLED)
 
-    def forward(self, condition: Int[Tensor, "b h w"]) -> Conditioning:
+    def forward(self, condition: Integer[Tensor, "b h w"]) -> Conditioning:
         """Maps in the latents' size."""
         labelled = condition != self.UNLABELLED
         one_hot = F.one_hot(condition.where(labelled, 0).long(), self.num_labels)
-        one_hot = (one_hot * labelled[..., None]).movedim(-1, 1).to(self.proj.weight.dtype)
+        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+        one_hot = (one_hot * labelled[..., None]).movedim(-1, 1).to(dtype)
         # Area averaging keeps the share of each label that nearest neighbours would lose.
         return Conditioning(maps=self.proj(F.avg_pool2d(one_hot, self.factor)))

@@ -27,6 +27,7 @@ class TextConditioner(Conditioner):
         num_heads: Number of heads.
         head_dim: Width of a head.
         pooled: Give the mean of the caption's tokens as a vector for the time embedding too.
+        to_logits: Keep the transformer's published, unused projection to the vocabulary.
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class TextConditioner(Conditioner):
         num_heads: int = 8,
         head_dim: int = 64,
         pooled: bool = False,
+        to_logits: bool = False,
     ) -> None:
         super().__init__()
         self.tokenizer = WordPiece(vocabulary, max_length)
         self.token_dim = dim
         self.vector_dim = dim if pooled else None
         self.transformer = TextTransformer(
-            len(vocabulary), max_length, dim, depth, num_heads, head_dim
+            len(vocabulary), max_length, dim, depth, num_heads, head_dim, to_logits
         )
         null = self.tokenizer([""])
         self._empty: Tensor

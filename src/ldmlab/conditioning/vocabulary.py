@@ -52,4 +52,5 @@ class WordPiece:
 
     def __call__(self, captions: Sequence[str]) -> Int[Tensor, "b n"]:
         """Token numbers of each caption."""
-        return torch.tensor([e.ids for e in self._tokenizer.encode_batch(list(captions))])
+        ids = [e.ids for e in self._tokenizer.encode_batch(list(captions))]
+        return torch.tensor(ids, device="cpu")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
+Factor = float | Shaped[Tensor, "*b"]
+
 
 def broadcast_like(
     value: Shaped[Tensor, "*b"], like: Float[Tensor, "b *shape"]
@@ -19,30 +21,27 @@ def broadcast_like(
 
 
 def combine(
-    a: Shaped[Tensor, "*b"],
-    x: Float[Tensor, "b *shape"],
-    b: Shaped[Tensor, "*b"],
-    y: Float[Tensor, "b *shape"],
+    a: Factor, x: Float[Tensor, "b *shape"], b: Factor, y: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "b *shape"]:
     """a x + b y row by row; factors without dimensions, on the CPU, serve the whole batch.
 
     Those are plain numbers to the device: products with 0 and 1 are left out, for what a sampler
     does between two calls of its network is made of such sums.
     """
-    if a.ndim or b.ndim:
+    if not is_number(a) or not is_number(b):
+        a, b = torch.as_tensor(a), torch.as_tensor(b)
         return broadcast_like(a, x) * x + broadcast_like(b, x) * y
-    return combine_scalars(float(a), x, float(b), y)
-
-
-def combine_scalars(
-    a: float, x: Float[Tensor, "b *shape"], b: float, y: Float[Tensor, "b *shape"]
-) -> Float[Tensor, "b *shape"]:
-    """a x + b y of plain numbers; an argument itself where the sum is no other."""
+    a, b = float(a), float(b)
     if a == 0:
         x, a, b = y, b, 0.0
     if b == 0:
         return x if a == 1 else x * a
     return (x * a).add_(y, alpha=b)
+
+
+def is_number(value: Factor) -> bool:
+    """Whether a factor is known without asking a device: a number, or a CPU tensor that is one."""
+    return isinstance(value, float) or (value.ndim == 0 and value.device.type == "cpu")
 
 
 def to_unit_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

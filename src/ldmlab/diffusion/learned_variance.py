@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.diffusion.level import NoiseLevel
-from ldmlab.diffusion.parameterization import Eps
+from ldmlab.diffusion.parameterization import Eps, Reading
 from ldmlab.diffusion.reverse import chain_step, gaussian_nll, log_variance, posterior_kl
 from ldmlab.diffusion.schedule import Schedule
 
@@ -29,6 +28,7 @@ class LearnedVariance(Eps):
     outputs = 2
 
     def __init__(self, vlb_weight: float = 0.001) -> None:
+        super().__init__()
         self.vlb_weight = vlb_weight
 
     def check(self, schedule: Schedule) -> None:
@@ -40,13 +40,13 @@ class LearnedVariance(Eps):
                 f"formula: use linear, scaled_linear, cosine or sigmoid"
             )
 
-    def solve(
-        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], level: NoiseLevel
+    def predict(
+        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], reading: Reading
     ) -> Prediction:
         """x0 and eps from the first half of the channels, v from the second."""
         eps, place = output.chunk(2, dim=1)
         # The network's output near 0 means the middle; it is not clipped to [0, 1].
-        return replace(super().solve(eps, x, level), variance_place=(place + 1) / 2)
+        return replace(super().predict(eps, x, reading), variance_place=(place + 1) / 2)
 
 
 def variance_bound(
@@ -65,8 +65,9 @@ def variance_bound(
     if prediction.variance_place is None or count is None:
         raise ValueError("a learned variance needs a table of steps: a chain such as cosine")
     estimate = prediction.x0.detach()
-    log_var = log_variance(schedule, t, count, prediction.variance_place, x)
-    kl = posterior_kl(chain_step(schedule, t, count), x0, estimate, log_var)
+    step = chain_step(schedule, t, count)
+    log_var = log_variance(step, schedule, count, prediction.variance_place, x)
+    kl = posterior_kl(step, x0, estimate, log_var)
     first = (t * count).round() <= 1
     nll = gaussian_nll(x0, estimate, log_var)
     terms = torch.where(first.reshape(-1, *[1] * (x.ndim - 1)), nll, kl)

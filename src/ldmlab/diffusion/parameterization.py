@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.core.tensors import combine
+from ldmlab.core.tensors import Factor, combine
 from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.schedule import Schedule
 
 Coefficients = tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a network is asked at one noise level, and how its output is read.
+
+    Attributes:
+        scale: Factor of x before the network.
+        time: What the network sees as time.
+        x0: Factors of x and of the output whose sum is the clean signal.
+        eps: Factors of x and of the output whose sum is the noise.
+    """
+
+    scale: Factor
+    time: Factor
+    x0: tuple[Factor, Factor]
+    eps: tuple[Factor, Factor]
+
+    def as_numbers(self) -> Reading:
+        """The same for a whole batch at one time, which no step has to work out again."""
+        return Reading(
+            scale=float(self.scale),
+            time=float(self.time),
+            x0=(float(self.x0[0]), float(self.x0[1])),
+            eps=(float(self.eps[0]), float(self.eps[1])),
+        )
 
 
 class Parameterization(ABC):
@@ -49,15 +76,24 @@ class Parameterization(ABC):
         p, q = self.coefficients(level)
         return combine(p, x0, q, eps)
 
-    def solve(
-        self, output: Float[Tensor, "b *shape"], x: Float[Tensor, "b *shape"], level: NoiseLevel
-    ) -> Prediction:
-        """The pair (x0, eps) that explains both the noised sample `x` and the network's output."""
+    def reading(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Reading:
+        """The inputs' scale and time, and the 2x2 solve of (x, output) for (x0, eps)."""
         p, q = self.coefficients(level)
         det = level.alpha * q - level.sigma * p
+        return Reading(
+            scale=self.input_scale(level),
+            time=self.network_time(t, level),
+            x0=(q / det, -level.sigma / det),
+            eps=(-p / det, level.alpha / det),
+        )
+
+    def predict(
+        self, output: Float[Tensor, "b *out"], x: Float[Tensor, "b *shape"], reading: Reading
+    ) -> Prediction:
+        """The pair (x0, eps) that explains both the noised sample `x` and the network's output."""
         return Prediction(
-            x0=combine(q / det, x, -level.sigma / det, output),
-            eps=combine(level.alpha / det, output, -p / det, x),
+            x0=combine(reading.x0[0], x, reading.x0[1], output),
+            eps=combine(reading.eps[0], x, reading.eps[1], output),
         )
 
     def check(self, schedule: Schedule) -> None:
@@ -75,11 +111,22 @@ class Parameterization(ABC):
 
 
 class Eps(Parameterization):
-    """The network predicts the noise (Ho et al. 2020)."""
+    """The network predicts the noise (Ho et al. 2020).
+
+    Args:
+        num_times: Entries of the table whose numbers the network was trained to see as time.
+    """
+
+    def __init__(self, num_times: int = 1000) -> None:
+        self.num_times = num_times
 
     def coefficients(self, level: NoiseLevel) -> Coefficients:
         """(0, 1)."""
         return torch.zeros_like(level.alpha), torch.ones_like(level.alpha)
+
+    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+        """The number of the table's entry."""
+        return (self.num_times * t - 1).clamp(min=0)
 
 
 class X0(Parameterization):

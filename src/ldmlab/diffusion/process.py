@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
-from ldmlab.core.tensors import broadcast_like, combine
+from ldmlab.core.tensors import broadcast_like, combine, is_number
 from ldmlab.diffusion.learned_variance import LearnedVariance, variance_bound
-from ldmlab.diffusion.level import NoiseLevel
-from ldmlab.diffusion.parameterization import Parameterization
+from ldmlab.diffusion.parameterization import Parameterization, Reading
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.times import TrainingTimes
 from ldmlab.diffusion.weighting import Weighting
+
+_REMEMBERED_TIMES = 4096
 
 
 @runtime_checkable
@@ -47,6 +48,7 @@ class DiffusionProcess:
         parameterization: What the network predicts.
         weighting: Weight of the error in eps as a function of time.
         times: Distribution of the training times.
+        distance: Of a value's error: `l2` (squared) or `l1`.
 
     Raises:
         ValueError: The parameterisation is singular on this schedule.
@@ -58,12 +60,16 @@ class DiffusionProcess:
         parameterization: Parameterization,
         weighting: Weighting,
         times: TrainingTimes,
+        distance: Literal["l1", "l2"] = "l2",
     ) -> None:
         parameterization.check(schedule)
         self.schedule = schedule
         self.parameterization = parameterization
         self.weighting = weighting
         self.times = times
+        self.distance = distance
+        # Samplers come back to the same few times for every batch.
+        self._known: dict[float | None, Reading] = {}
 
     def diffuse(
         self,
@@ -79,9 +85,9 @@ class DiffusionProcess:
         """The network under one conditioning as a function of (x, t)."""
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            level = self.schedule.level(t)
-            output = self._output(network, x, t, level, conditioning)
-            return self.parameterization.solve(output, x, level)
+            reading = self._reading(t)
+            output = _output(network, x, reading, conditioning)
+            return self.parameterization.predict(output, x, reading)
 
         return denoise
 
@@ -92,7 +98,7 @@ class DiffusionProcess:
         conditioning: Conditioning,
         noise: Noise,
     ) -> LossTerms:
-        """w(t) ‖eps - eps_theta(x_t, t)‖², a mean over each sample's values.
+        """w(t) ‖eps - eps_theta(x_t, t)‖², or |…| for `l1`, a mean over each sample's values.
 
         The error is taken on the network's own target, where it is well conditioned, and the
         weight is carried over by the Jacobian d eps / d target = alpha / (alpha q - sigma p).
@@ -103,25 +109,45 @@ class DiffusionProcess:
         eps = noise.normal(x0)
         level = self.schedule.level(t)
         x = self.diffuse(x0, t, eps)
-        output = self._output(network, x, t, level, conditioning)
+        reading = self.parameterization.reading(t, level)
+        output = _output(network, x, reading, conditioning)
         error = output[:, : x0.shape[1]] - self.parameterization.target(x0, eps, level)
         # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
         signal = level.with_some_signal().alpha
         jacobian = signal / self.parameterization.determinant(level)
-        weight = self.weighting(self.schedule, t) * jacobian.square()
-        loss = error.square().flatten(1).mean(1) * weight.to(error.dtype)
+        if self.distance == "l2":
+            distance, scale = error.square(), jacobian.square()
+        else:
+            distance, scale = error.abs(), jacobian.abs()
+        weight = self.weighting(self.schedule, t) * scale
+        loss = distance.flatten(1).mean(1) * weight.to(error.dtype)
         if isinstance(self.parameterization, LearnedVariance):
-            prediction = self.parameterization.solve(output, x, level)
+            prediction = self.parameterization.predict(output, x, reading)
             bound = variance_bound(self.schedule, prediction, x, x0, t)
             loss = loss + self.parameterization.vlb_weight * bound
         return LossTerms(per_sample=loss * draw.weight.to(loss), unweighted=loss.detach(), t=t)
 
-    def _output(
-        self, network: Network, x: Tensor, t: Tensor, level: NoiseLevel, conditioning: Conditioning
-    ) -> Tensor:
-        """The network's output for `x`, scaled and timed as the parameterisation wants it."""
-        scale = self.parameterization.input_scale(level)
-        if scale.ndim or float(scale) != 1:
-            x = broadcast_like(scale, x) * x
-        time = self.parameterization.network_time(t, level).to(x.device, torch.float32)
-        return network(x, time.expand(len(x)), conditioning).to(x.dtype)
+    def _reading(self, t: Tensor) -> Reading:
+        """How the network is asked and read at times `t`."""
+        number = float(t) if is_number(t) else None
+        if number in self._known:
+            return self._known[number]
+        reading = self.parameterization.reading(t, self.schedule.level(t))
+        if number is None:
+            return reading
+        if len(self._known) < _REMEMBERED_TIMES:
+            self._known[number] = reading.as_numbers()
+        return reading.as_numbers()
+
+
+def _output(network: Network, x: Tensor, reading: Reading, conditioning: Conditioning) -> Tensor:
+    """The network's output for `x`, scaled and timed as the parameterisation wants it."""
+    if not isinstance(reading.scale, float):
+        x = broadcast_like(reading.scale, x) * x
+    elif reading.scale != 1:
+        x = reading.scale * x
+    if isinstance(reading.time, float):
+        time = x.new_full((len(x),), reading.time, dtype=torch.float32)
+    else:
+        time = reading.time.to(x.device, torch.float32).expand(len(x))
+    return network(x, time, conditioning).to(x.dtype)

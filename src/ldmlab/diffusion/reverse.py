@@ -34,19 +34,19 @@ def variance_place(variance: Variance, prediction: Prediction) -> Place:
 
 def chain_step(schedule: Schedule, t: Float[Tensor, "*b"], num_steps: int) -> Transition:
     """The step of a chain of `num_steps` steps that ends at `t`."""
-    # Rounded, for the first step to start at exactly 0.
-    before = ((t * num_steps).round() - 1).clamp(min=0) / num_steps
-    return transition(schedule, t, before)
+    before = t - 1 / num_steps
+    # The first step starts at the data exactly, whatever rounding leaves of t.
+    return transition(schedule, t, torch.where(before > 1e-9, before, 0.0))
 
 
 def log_variance(
-    schedule: Schedule, t: Float[Tensor, "*b"], num_steps: int, place: Place, like: Tensor
+    step: Transition, schedule: Schedule, num_steps: int, place: Place, like: Tensor
 ) -> Tensor:
     """Log variance of p(x_s | x_t) on a chain of `num_steps` steps.
 
     Args:
+        step: The steps, as `chain_step` gives them.
         schedule: Noise level as a function of time.
-        t: Times of the chain.
         num_steps: Length of the chain.
         place: Where between log beta_tilde (0) and log beta (1) it lies.
         like: A batch of samples, for shape and dtype.
@@ -55,8 +55,7 @@ def log_variance(
         The logarithms, shaped to multiply `like`. The posterior of the first step has no
         variance: that of the second stands in for it (Ho et al. 2020, as published).
     """
-    step = chain_step(schedule, t, num_steps)
-    second = chain_step(schedule, torch.full_like(t, 2 / num_steps), num_steps)
+    second = chain_step(schedule, torch.full_like(step.variance, 2 / num_steps), num_steps)
     smallest = torch.where(
         step.posterior_variance > 0, step.posterior_variance, second.posterior_variance
     )

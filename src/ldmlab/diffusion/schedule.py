@@ -11,8 +11,6 @@ from torch import Tensor
 
 from ldmlab.diffusion.level import NoiseLevel
 
-_REMEMBERED_TIMES = 4096
-
 
 class Schedule(ABC):
     """A map from time to the noise level.
@@ -53,8 +51,6 @@ class TableSchedule(Schedule):
             raise ValueError("every beta of a schedule must lie in (0, 1]")
         self.num_steps = len(betas)
         self.first_time = 1 / len(betas)
-        # Samplers come back to the same few times for every batch.
-        self._known: dict[float, NoiseLevel] = {}
         self.betas = betas
         self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self._log_snr = {
@@ -63,16 +59,6 @@ class TableSchedule(Schedule):
 
     def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
         """The noise level at times in [0, 1], interpolated linearly in log-SNR."""
-        if t.ndim or t.device.type != "cpu":
-            return self._level(t)
-        known = self._known.get(float(t))
-        if known is None:
-            known = self._level(t)
-            if len(self._known) < _REMEMBERED_TIMES:
-                self._known[float(t)] = known
-        return known
-
-    def _level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
         t = t.to(torch.float64)
         table = self._table_on(t.device)
         position = (t * len(table) - 1).clamp(0, len(table) - 1)

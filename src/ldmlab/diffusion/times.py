@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldmlab.core.random import Noise
 from ldmlab.diffusion.schedule import Schedule
@@ -102,12 +102,12 @@ class LogNormal(TrainingTimes):
         return _plain(schedule.time(-2 * log_sigma))
 
 
-class LossSecondMoment(TrainingTimes):
+class LossSecondMoment(nn.Module, TrainingTimes):
     """p(t) in proportion to the root mean square of the last losses there (Nichol & Dhariwal 2021).
 
     Uniform until every bin of [0, 1] has `history` losses. The losses are weighted by 1 / p(t),
-    so that the expected gradient is that of uniform times. The history is a buffer that the
-    owner keeps in `state` and feeds through `observe`.
+    so that the expected gradient is that of uniform times. The history lies in buffers, for
+    checkpoints to carry, and is fed through `observe`.
 
     Args:
         bins: Parts of [0, 1] with a history of their own.
@@ -115,11 +115,16 @@ class LossSecondMoment(TrainingTimes):
         uniform_share: Share of the draws that stays uniform.
     """
 
-    def __init__(self, bins: int = 50, history: int = 10, uniform_share: float = 0.001) -> None:
-        self.uniform_share = uniform_share
-        self.state = LossHistory(bins, history)
+    losses: Tensor
+    count: Tensor
 
-    def __call__(
+    def __init__(self, bins: int = 50, history: int = 10, uniform_share: float = 0.001) -> None:
+        super().__init__()
+        self.uniform_share = uniform_share
+        self.register_buffer("losses", torch.zeros(bins, history, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(bins, dtype=torch.int64))
+
+    def forward(
         self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
     ) -> TimeDraw:
         """Times from the bins whose losses are large or spread."""
@@ -133,37 +138,18 @@ class LossSecondMoment(TrainingTimes):
 
     def probabilities(self) -> Float[Tensor, " bins"]:
         """Probability of each bin."""
-        losses = self.state.losses
-        bins = len(losses)
-        even = torch.full((bins,), 1 / bins, dtype=torch.float64, device=losses.device)
-        root = losses.square().mean(1).sqrt()
-        full = (self.state.count >= losses.shape[1]).all() & (root.sum() > 0)
+        bins, history = self.losses.shape
+        even = torch.full_like(self.losses[:, 0], 1 / bins)
+        root = self.losses.square().mean(1).sqrt()
+        full = (self.count >= history).all() & (root.sum() > 0)
         learned = root / root.sum() * (1 - self.uniform_share) + even * self.uniform_share
         return torch.where(full, learned, even)
 
     def observe(self, t: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> None:
-        """Remember unweighted losses; hand over those of all processes alike, in one order."""
-        self.state.observe(t, loss)
+        """Put each unweighted loss in the place of its bin's oldest.
 
-
-class LossHistory(torch.nn.Module):
-    """The last losses in each part of [0, 1], as buffers that checkpoints carry.
-
-    Args:
-        bins: Number of parts.
-        history: Losses remembered in each.
-    """
-
-    losses: Tensor
-    count: Tensor
-
-    def __init__(self, bins: int, history: int) -> None:
-        super().__init__()
-        self.register_buffer("losses", torch.zeros(bins, history, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros(bins, dtype=torch.int64))
-
-    def observe(self, t: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> None:
-        """Put each loss in the place of its bin's oldest."""
+        Hand over those of all processes alike, in one order.
+        """
         bins, history = self.losses.shape
         for where, value in zip(_bin_of(t, bins).tolist(), loss.tolist(), strict=True):
             if math.isfinite(value):

@@ -100,20 +100,20 @@ def variational_bound(
             u = noise.uniform(x0.new_empty(len(x0), dtype=torch.float64)).cpu()
             entry = ((column + u) / drawn * (count - 1)).floor() + 2
         t = entry / count
-        level = schedule.level(t)
-        eps = noise.normal(x0)
-        x = combine(level.alpha, x0, level.sigma, eps)
+        step = chain_step(schedule, t, count)
+        x = combine(step.start.alpha, x0, step.start.sigma, noise.normal(x0))
         prediction = denoiser(x, t)
-        log_var = log_variance(schedule, t, count, variance_place(variance, prediction), x0)
-        kl = posterior_kl(chain_step(schedule, t, count), x0, prediction.x0, log_var)
+        place = variance_place(variance, prediction)
+        log_var = log_variance(step, schedule, count, place, x0)
+        kl = posterior_kl(step, x0, prediction.x0, log_var)
         columns.append(kl.flatten(1).sum(1) * ((count - 1) / drawn))
     t = torch.full((len(x0),), 1 / count, dtype=torch.float64)
-    level = schedule.level(t)
-    x = combine(level.alpha, x0, level.sigma, noise.normal(x0))
+    step = chain_step(schedule, t, count)
+    x = combine(step.start.alpha, x0, step.start.sigma, noise.normal(x0))
     prediction = denoiser(x, t)
     place = variance_place(decoder_variance or variance, prediction)
     nll = discretised_nll if decoder == "discretised" else gaussian_nll
-    last = nll(x0, prediction.x0, log_variance(schedule, t, count, place, x0))
+    last = nll(x0, prediction.x0, log_variance(step, schedule, count, place, x0))
     return VariationalBound(
         prior=prior_kl(schedule, x0),
         steps=torch.stack(columns, dim=1),

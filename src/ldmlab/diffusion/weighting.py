@@ -1,13 +1,15 @@
 """Loss weights w(schedule, t), defined for the error in eps whatever the network predicts."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.diffusion.reverse import chain_step
 from ldmlab.diffusion.schedule import Schedule
-from ldmlab.diffusion.transition import transition
 
 
 class Weighting(ABC):
@@ -87,16 +89,41 @@ class VLB(Weighting):
 
     Its mean over uniform times is sum_t L_{t-1} with variance beta, in nats a value.
 
+    With the reverse variance beta_tilde it is the bound of latent diffusion's published code;
+    the posterior of the first step has no variance, and the second's weight stands in.
+
     Args:
         num_steps: T of a schedule that is a formula.
+        variance: Of the reverse step: `beta` or `beta_tilde`.
     """
 
-    def __init__(self, num_steps: int = 1000) -> None:
+    def __init__(
+        self, num_steps: int = 1000, variance: Literal["beta", "beta_tilde"] = "beta"
+    ) -> None:
         self.num_steps = num_steps
+        self.variance = variance
 
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """T variance / (2 sigma² ratio²) of the step that ends at `t`."""
+        """T beta² / (2 variance sigma² ratio²) of the step that ends at `t`."""
         count = schedule.num_steps or self.num_steps
-        step = transition(schedule, t, (t - 1 / count).clamp(min=0))
+        if self.variance == "beta_tilde":
+            t = t.clamp(min=2 / count)
+        step = chain_step(schedule, t, count)
         ratio = step.start.with_some_signal().alpha / step.end.alpha
-        return count * step.variance / (2 * (step.start.sigma * ratio).square())
+        reverse = step.variance if self.variance == "beta" else step.posterior_variance
+        return count * step.variance.square() / (2 * reverse * (step.start.sigma * ratio).square())
+
+
+class Sum(Weighting):
+    """w = sum of factor_i w_i: several losses of one error.
+
+    Args:
+        terms: Factors and weightings.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Weighting]]) -> None:
+        self.terms = list(terms)
+
+    def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The sum of the terms."""
+        return torch.stack([f * weighting(schedule, t) for f, weighting in self.terms]).sum(0)

@@ -50,3 +50,22 @@ class Evaluation(ABC):
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
         """What must be alike for two cards to be compared: data, judges by hash, preprocessing."""
+
+
+class NoEvaluation(Evaluation):
+    """No judge: no sample is drawn and no metric given.
+
+    Args:
+        num_samples: What every evaluation can be asked for, as `debug=fast` does; not drawn here.
+    """
+
+    def __init__(self, num_samples: int = 0) -> None:
+        self.num_samples = num_samples
+
+    def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:
+        """No metrics."""
+        return {}
+
+    def protocol(self) -> dict[str, Any]:
+        """Nothing was judged."""
+        return {"judge": None}

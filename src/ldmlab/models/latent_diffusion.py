@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,9 +12,9 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.random import Noise
-from ldmlab.core.records import Batch, Conditioning, LossTerms
-from ldmlab.diffusion.guidance import Guidance, NoGuidance
-from ldmlab.diffusion.process import DiffusionProcess
+from ldmlab.core.records import Batch, Conditioning, LossTerms, Prediction
+from ldmlab.diffusion.guidance import Guidance, NoGuidance, compose
+from ldmlab.diffusion.process import Denoiser, DiffusionProcess
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.nn.unet import UNet
 
@@ -62,8 +65,8 @@ class LatentDiffusion(nn.Module):
         self.network = network
         self.process = process
         self.condition_dropout = condition_dropout
-        # What the process remembers of its losses travels with the checkpoints.
-        self.loss_history = getattr(process.times, "state", None)
+        # Times that learn from the losses travel with the checkpoints.
+        self.times = process.times if isinstance(process.times, nn.Module) else None
 
     def loss(self, batch: Batch, noise: Noise) -> LossTerms:
         """E ‖eps - eps_theta(z_t, t, tau(y))‖², weighted, for each sample.
@@ -83,7 +86,9 @@ class LatentDiffusion(nn.Module):
         z = moments.mean + moments.std * noise.normal(moments.mean)
         dropped = noise.uniform(z.new_empty(len(z))) < self.condition_dropout
         conditioner = self.network.conditioner
-        condition = conditioner.drop(conditioner.select(batch), dropped)
+        condition = conditioner.select(batch)
+        if self.condition_dropout > 0:
+            condition = conditioner.drop(condition, dropped)
         return self.process.loss(self.network, z, conditioner(condition), noise)
 
     @torch.no_grad()
@@ -94,7 +99,6 @@ class LatentDiffusion(nn.Module):
         sampler: Sampler,
         noise: Noise,
         guidance: Guidance | None = None,
-        weak: ConditionalNetwork | None = None,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Draw one image for each condition.
@@ -105,8 +109,6 @@ class LatentDiffusion(nn.Module):
             sampler: The steps from noise to data.
             noise: Row k of everything random belongs to sample k.
             guidance: How to strengthen the condition; the model as trained by default.
-            weak: A worse network to be guided away from, in the place of the unconditional one
-                (autoguidance).
             on_step: Called with the number of steps done and the latents so far.
 
         Returns:
@@ -115,26 +117,83 @@ class LatentDiffusion(nn.Module):
         Raises:
             UserError: The batch lacks the condition that the model needs.
         """
+        denoiser = self.guided(conditions, guidance)
+        return self.draw(denoiser, len(conditions), image_size, sampler, noise, on_step)
+
+    @torch.no_grad()
+    def guided(
+        self,
+        conditions: Batch,
+        guidance: Guidance | None = None,
+        also: Sequence[Batch] = (),
+        avoid: Batch | None = None,
+        weak: LatentDiffusion | None = None,
+    ) -> Denoiser:
+        """The denoiser of latents that a sampler follows.
+
+        Args:
+            conditions: The condition of each sample.
+            guidance: How to strengthen it; the model as trained by default.
+            also: Further conditions of each sample, all to hold at once (Liu et al. 2022).
+            avoid: What to be guided away from, in the place of no condition.
+            weak: A worse model over the same codec and schedule, under the same conditions, to
+                be guided away from (autoguidance, Karras et al. 2024).
+
+        Raises:
+            ValueError: Both `avoid` and `weak` are given.
+            UserError: A batch lacks the condition that the model needs.
+        """
+        if avoid is not None and weak is not None:
+            raise ValueError("guide away from a condition or from a weak network, not from both")
+        null = self._denoiser(conditions, known=False)
+        wanted = self._denoiser(conditions)
+        if also:
+            parts = [wanted, *map(self._denoiser, also)]
+            wanted = compose(parts, null, [1.0] * len(parts))
+        against = null
+        if avoid is not None:
+            against = self._denoiser(avoid)
+        elif weak is not None:
+            against = weak._denoiser(conditions)
+        return (guidance or NoGuidance())(wanted, against, self.process.schedule)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        denoiser: Denoiser,
+        count: int,
+        image_size: int | tuple[int, int],
+        sampler: Sampler,
+        noise: Noise,
+        on_step: OnStep | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """Carry noise to images with a denoiser of `count` latents; otherwise as `sample`."""
         height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
         factor = self.codec.factor
-        conditioner = self.network.conditioner
-        condition = conditioner.select(conditions)
-        schedule = self.process.schedule
-        times = sampler.times(schedule)
+        times = sampler.times(self.process.schedule)
         like = torch.empty(
-            len(conditions),
+            count,
             self.codec.latent_channels,
             height // factor,
             width // factor,
-            device=condition.device,
+            device=next(self.network.parameters()).device,
         )
-        start = noise.normal(like) * float(schedule.level(times[0]).scale)
-        if weak is None:
-            against = self.process.denoiser(self.network, conditioner(conditioner.null(condition)))
-        else:
-            against = self.process.denoiser(weak, weak.conditioner(condition))
-        denoiser = (guidance or NoGuidance())(
-            self.process.denoiser(self.network, conditioner(condition)), against, schedule
+        start = noise.normal(like) * float(self.process.schedule.level(times[0]).scale)
+        return self.codec.decode(
+            sampler(denoiser, start, times, self.process.schedule, noise, on_step)
         )
-        z = sampler(denoiser, start, times, schedule, noise, on_step)
-        return self.codec.decode(z)
+
+    def _denoiser(self, conditions: Batch, known: bool = True) -> Denoiser:
+        """The network under conditions, or under what says nothing in their place."""
+        conditioner = self.network.conditioner
+        condition = conditioner.select(conditions)
+
+        # Made when guidance asks for it: a model without guidance may have no null condition.
+        @cache
+        def conditioning() -> Conditioning:
+            return conditioner(condition if known else conditioner.null(condition))
+
+        def denoise(x: Tensor, t: Tensor) -> Prediction:
+            return self.process.denoiser(self.network, conditioning())(x, t)
+
+        return denoise

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 
-def sinusoidal_embedding(time: Float[Tensor, " b"], dim: int) -> Float[Tensor, "b dim"]:
+def sinusoidal_embedding(time: Real[Tensor, " b"], dim: int) -> Float[Tensor, "b dim"]:
     """[cos(w_i t), sin(w_i t)] with w_i = 10000^(-i / half) (Vaswani et al. 2017; DDPM's order).
 
     Args:
@@ -34,7 +34,7 @@ class TimeEmbedding(nn.Module):
         self.channels = channels
         self.mlp = nn.Sequential(nn.Linear(channels, dim), nn.SiLU(), nn.Linear(dim, dim))
 
-    def forward(self, time: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+    def forward(self, time: Real[Tensor, " b"]) -> Float[Tensor, "b dim"]:
         """Embed one time per sample."""
         dtype = next(self.mlp.parameters()).dtype
         return self.mlp(sinusoidal_embedding(time, self.channels).to(dtype))

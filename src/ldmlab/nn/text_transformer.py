@@ -19,6 +19,8 @@ class TextTransformer(nn.Module):
         depth: Number of blocks.
         num_heads: Number of heads.
         head_dim: Width of a head.
+        to_logits: Keep the published projection to the vocabulary, which diffusion never uses:
+            frozen, for strict loads and the published count.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class TextTransformer(nn.Module):
         depth: int = 32,
         num_heads: int = 8,
         head_dim: int = 64,
+        to_logits: bool = False,
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab_size, dim)
@@ -37,6 +40,8 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.positions.weight, std=0.02)
         self.blocks = nn.ModuleList(_Block(dim, num_heads, head_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
+        if to_logits:
+            self.to_logits = nn.Linear(dim, vocab_size).requires_grad_(False)
 
     def forward(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         """One vector per token."""

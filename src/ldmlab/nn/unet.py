@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
@@ -149,7 +149,7 @@ class UNet(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
-        time: Float[Tensor, " b"],
+        time: Real[Tensor, " b"],
         tokens: Float[Tensor, "b n d"] | None = None,
         vector: Float[Tensor, "b e"] | None = None,
     ) -> Float[Tensor, "b d_out h w"]:
@@ -157,7 +157,7 @@ class UNet(nn.Module):
 
         Args:
             x: Noised latents, conditioning maps concatenated behind them.
-            time: Network time of each sample (the published integer step, as a float).
+            time: Network time of each sample (the published integer step).
             tokens: Sequence for cross-attention.
             vector: Vector added to the time embedding.
 

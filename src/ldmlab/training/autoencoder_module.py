@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.autoencoding.bottlenecks import Latent
 from ldmlab.autoencoding.losses import ReconstructionLoss
+from ldmlab.core.random import Noise
 from ldmlab.core.records import Batch
 from ldmlab.training.lr_schedules import LRSchedule
 from ldmlab.training.optimizers import OptimizerFactory
-from ldmlab.training.steps import StepModule
+from ldmlab.training.steps import StepModule, StepTerms
 
 
 class AutoencoderModule(StepModule):
@@ -29,10 +31,12 @@ class AutoencoderModule(StepModule):
         optimizer: Makes the autoencoder's optimiser.
         discriminator_optimizer: Makes the discriminator's optimiser.
         lr_schedule: Factor of both learning rates.
-        clip_norm: Largest gradient norm of each network; None for no limit.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
+        accumulate: Parts that a batch is taken in.
     """
+
+    trained = ("autoencoder", "discriminator")
 
     def __init__(
         self,
@@ -42,19 +46,17 @@ class AutoencoderModule(StepModule):
         optimizer: OptimizerFactory,
         discriminator_optimizer: OptimizerFactory,
         lr_schedule: LRSchedule,
-        clip_norm: float | None = None,
         seed: int = 0,
         max_steps: int = 1000,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(seed, max_steps)
-        self.automatic_optimization = False
+        super().__init__(seed, max_steps, accumulate)
         self.autoencoder = autoencoder
         self.loss = loss
         self.adversary = adversary
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.lr_schedule = lr_schedule
-        self.clip_norm = clip_norm
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """One optimiser and schedule for each network."""
@@ -63,55 +65,38 @@ class AutoencoderModule(StepModule):
             pairs.append((self.discriminator_optimizer, self.adversary))
         return [self.scheduled(make(n), self.lr_schedule) for make, n in pairs]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of both networks; returns the loss to show."""
+    def terms(self, batch: Batch, noise: Noise) -> StepTerms:
+        """Both sides' losses."""
         image = batch.image
         latent = self.autoencoder.encode(image)
-        reconstruction = self.autoencoder.reconstruct(latent.sample(self.noise(batch)))
+        reconstruction = self.autoencoder.reconstruct(latent.sample(noise))
         terms = self.loss(image, reconstruction, latent.regularizer())
-        logs = {name: getattr(terms, name) for name in ("pixel", "perceptual", "regularizer")}
-        total = terms.total
-        networks: list[nn.Module] = [self.autoencoder]
-        if self.adversary is not None and self.step < self.adversary.start:
-            total = total + self.adversary.idle()
-        elif self.adversary is not None:
-            networks.append(self.adversary)
-            game = self.adversary(
-                image, reconstruction, terms.likelihood, self.autoencoder.last_layer, self._average
-            )
-            total = total + game.generator + game.discriminator
-            logs |= {
-                "discriminator": game.discriminator,
-                "adversarial_weight": game.weight,
-                "logits_real": game.real,
-                "logits_fake": game.fake,
-            }
-        self._descend(total, networks)
-        self.log_dict({f"train/{name}": value.detach() for name, value in logs.items()})
-        return {"loss": terms.total.detach()}
-
-    def _descend(self, total: Tensor, networks: list[nn.Module]) -> None:
-        optimizers, schedules = self.optimizers(), self.lr_schedulers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        schedules = schedules if isinstance(schedules, list) else [schedules]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(total)
-        # A network that does not play yet keeps its schedule for when it does.
-        for optimizer, schedule, network in zip(optimizers, schedules, networks, strict=False):
-            if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
-            optimizer.step()
-            schedule.step()
+        logs = {"loss": terms.total, "pixel": terms.pixel, "perceptual": terms.perceptual}
+        logs["regularizer"] = terms.regularizer
+        if self.adversary is None:
+            return StepTerms(terms.total, logs)
+        if self.step < self.adversary.start:
+            return StepTerms(terms.total + self.adversary.idle(), logs)
+        game = self.adversary(
+            image, reconstruction, terms.likelihood, self.autoencoder.last_layer, self._average
+        )
+        logs |= {
+            "discriminator": game.discriminator,
+            "adversarial_weight": game.weight,
+            "logits_real": game.real,
+            "logits_fake": game.fake,
+        }
+        return StepTerms(terms.total + game.generator + game.discriminator, logs, players=2)
 
     def _average(self, gradient: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(gradient.clone(), reduce_op="mean")
 
     @torch.no_grad()
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Reconstruction of unseen images."""
-        reconstruction = self.autoencoder.decode(
-            self.autoencoder.encode(batch.image).moments().mean
-        )
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Latent]:
+        """Reconstruction of unseen images; returns their latents."""
+        latent = self.autoencoder.encode(batch.image)
+        reconstruction = self.autoencoder.decode(latent.moments().mean)
         error = (reconstruction.clamp(-1, 1) - batch.image).square().flatten(1).mean(1)
-        self.log("val/psnr", (-10 * torch.log10(error / 4)).mean(), batch_size=len(batch))
+        psnr = (-10 * torch.log10(error / 4)).mean()
+        self.log("val/psnr", psnr, batch_size=len(batch), sync_dist=True)
+        return {"latent": latent}

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
-
-from ldmlab.core.random import SampleNoise, derive_seed
+from ldmlab.core.random import Noise, SampleNoise, derive_seed
 from ldmlab.core.records import Batch, LossTerms
 from ldmlab.diffusion.times import LossSecondMoment
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.training.ema import EMA, Decay
 from ldmlab.training.lr_schedules import LRSchedule
 from ldmlab.training.optimizers import OptimizerFactory
-from ldmlab.training.steps import StepModule
+from ldmlab.training.steps import StepModule, StepTerms
 
 
 class DiffusionModule(StepModule):
@@ -28,7 +26,10 @@ class DiffusionModule(StepModule):
         ema: Decay of the average.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
+        accumulate: Parts that a batch is taken in.
     """
+
+    trained = ("network",)
 
     def __init__(
         self,
@@ -38,8 +39,9 @@ class DiffusionModule(StepModule):
         ema: Decay,
         seed: int = 0,
         max_steps: int = 1000,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(seed, max_steps)
+        super().__init__(seed, max_steps, accumulate)
         self.model = model
         self.ema = EMA(model.network, ema)
         self.optimizer = optimizer
@@ -49,13 +51,12 @@ class DiffusionModule(StepModule):
         """One optimiser over U-Net and conditioner."""
         return self.scheduled(self.optimizer(self.model.network), self.lr_schedule)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        terms = self.model.loss(batch, self.noise(batch))
+    def terms(self, batch: Batch, noise: Noise) -> StepTerms:
+        """The loss."""
+        terms = self.model.loss(batch, noise)
         loss = terms.per_sample.mean()
         self._remember(terms)
-        self.log("train/loss", loss.detach(), sync_dist=True)
-        return loss
+        return StepTerms(loss, {"loss": loss})
 
     def _remember(self, terms: LossTerms) -> None:
         """Let times that learn from losses see those of all processes."""

@@ -18,6 +18,8 @@ from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepCounter, StepModule
 
+Observers = Sequence[L.Callback]
+
 
 def is_main_process() -> bool:
     """Whether this process writes files and talks to the user: rank 0 of all."""
@@ -39,7 +41,7 @@ class Trial:
     module: StepModule
     data: BatchDataModule
     options: Mapping[str, Any]
-    callbacks: Sequence[L.Callback]
+    callbacks: Observers
     loggers: Sequence[Logger]
 
     def fit(self, resume: Resume | None = None) -> float:

@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ldmlab.core.random import SampleNoise, derive_seed
+from ldmlab.core.errors import UserError
+from ldmlab.core.random import Noise, SampleNoise, derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.training.lr_schedules import LRSchedule
 
 
-class StepModule(L.LightningModule):
+@dataclass(frozen=True)
+class StepTerms:
+    """What one batch, or part of one, asks of the weights.
+
+    Attributes:
+        total: What is descended.
+        logs: Numbers to log, the loss to show among them as `loss`.
+        players: How many of the optimisers take a step, the first ones.
+    """
+
+    total: Tensor
+    logs: dict[str, Tensor]
+    players: int = 1
+
+
+class StepModule(L.LightningModule, ABC):
     """A LightningModule that counts its own steps and draws from (seed, step, row) alone.
 
     Lightning's counter counts each optimiser; this one counts batches, is saved with the weights
-    and is where data and randomness continue after a resume.
+    and is where data and randomness continue after a resume. A batch is one step, whatever the
+    number of parts it is taken in.
+
+    Attributes:
+        trained: Names of what is trained, one for each optimiser.
 
     Args:
         seed: Seed of the run.
         max_steps: Number of steps after which training stops.
+        accumulate: Parts that a batch is taken in, one after the other, to save memory.
     """
 
+    trained: tuple[str, ...]
     steps: Tensor
 
-    def __init__(self, seed: int, max_steps: int) -> None:
+    def __init__(self, seed: int, max_steps: int, accumulate: int = 1) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.seed = seed
         self.max_steps = max_steps
+        self.accumulate = accumulate
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @abstractmethod
+    def terms(self, batch: Batch, noise: Noise) -> StepTerms:
+        """The loss of some rows of a batch, row k drawing from row k of `noise`."""
 
     @property
     def step(self) -> int:
         """Number of steps taken."""
         return int(self.steps)
-
-    def noise(self, batch: Batch) -> SampleNoise:
-        """Random numbers of this step's rows, the same on any number of processes."""
-        first = self.global_rank * len(batch)
-        keys = range(first, first + len(batch))
-        return SampleNoise(derive_seed("train", self.seed, self.step), keys)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
         """Seed what still draws from the global generators, such as dropout."""
@@ -52,6 +78,33 @@ class StepModule(L.LightningModule):
             return -1
         torch.manual_seed(derive_seed("layers", self.seed, self.step, self.global_rank))
         return None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One step of every optimiser; returns what was logged, a mean over all processes.
+
+        Raises:
+            UserError: The batch cannot be divided into the parts.
+        """
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        found = []
+        size, rest = divmod(len(batch), self.accumulate)
+        if rest:
+            raise UserError(
+                f"{len(batch)} images a process cannot be taken in accumulate={self.accumulate} "
+                "parts; choose a divisor"
+            )
+        for first in range(0, len(batch), size):
+            with self._synchronised(last=first + size == len(batch)):
+                terms = self.terms(batch[first : first + size], self._noise(batch, first, size))
+                self.manual_backward(terms.total / self.accumulate)
+            found.append(terms)
+        self._descend(found[-1].players)
+        values = torch.stack([torch.stack(list(t.logs.values())).detach() for t in found]).mean(0)
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        logs = dict(zip(found[-1].logs, values, strict=True))
+        self.log_dict({f"train/{name}": value for name, value in logs.items()})
+        return logs
 
     def advance(self) -> None:
         """Count a step that was taken, and stop after the last."""
@@ -66,6 +119,33 @@ class StepModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
         }
+
+    @property
+    def _optimizers(self) -> list[Any]:
+        found = self.optimizers()
+        return found if isinstance(found, list) else [found]
+
+    def _noise(self, batch: Batch, first: int, size: int) -> SampleNoise:
+        """Random numbers of some rows, the same on any number of processes and of parts."""
+        start = self.global_rank * len(batch) + first
+        return SampleNoise(derive_seed("train", self.seed, self.step), range(start, start + size))
+
+    def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes average their gradients with the last part's."""
+        model = self.trainer.model
+        if last or not isinstance(model, DistributedDataParallel):
+            return nullcontext()
+        return model.no_sync()
+
+    def _descend(self, players: int) -> None:
+        schedules = self.lr_schedulers()
+        schedules = schedules if isinstance(schedules, list) else [schedules]
+        # A network that does not play yet keeps its schedule for when it does.
+        for optimizer, schedule in zip(
+            self._optimizers[:players], schedules[:players], strict=True
+        ):
+            optimizer.step()
+            schedule.step()
 
 
 class StepCounter(L.Callback):

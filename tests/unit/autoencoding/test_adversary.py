@@ -8,7 +8,7 @@ import torch
 from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL
-from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss
+from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss, vanilla_loss
 from ldmlab.nn.discriminator import PatchDiscriminator
 
 
@@ -57,6 +57,18 @@ def test_an_idle_adversary_touches_every_parameter_with_zero() -> None:
     for parameter in adversary.parameters():
         assert parameter.grad is not None
         assert not parameter.grad.any()
+
+
+def test_vanilla_loss_is_half_the_cross_entropy() -> None:
+    real, fake = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = entropy(real, torch.ones_like(real)) + entropy(fake, torch.zeros_like(fake))
+    torch.testing.assert_close(vanilla_loss(real, fake), expected / 2)
+    image = torch.rand(2, 3, 16, 16)
+    judge = PatchDiscriminator(3, 8, 2, norm="group")
+    layer = torch.ones((), requires_grad=True)
+    terms = Adversary(judge, loss="vanilla")(image, layer * image, layer * image.mean(), layer)
+    torch.testing.assert_close(terms.discriminator, vanilla_loss(judge(image), judge(image)))
 
 
 def test_hinge_loss_of_a_confident_judge_is_zero() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ from ldmlab.diffusion.schedule import (
 )
 from ldmlab.diffusion.times import LogitNormal, Stratified, Uniform
 from ldmlab.diffusion.weighting import EDM as EDMWeight
-from ldmlab.diffusion.weighting import VLB, MinSNR, SoftMinSNR, Unit, Velocity, Weighting
+from ldmlab.diffusion.weighting import VLB, MinSNR, SoftMinSNR, Sum, Unit, Velocity, Weighting
 
 ALL = [Eps(), X0(), V(), Flow(), EDM(), EDM(data_std=0.5)]
 
@@ -44,9 +46,10 @@ def test_solving_a_target_gives_back_what_it_was_made_of(
     noise = SampleNoise(seed, range(4))
     like = torch.empty(4, 4, 4, dtype=torch.float64)
     x0, eps = noise.normal(like), noise.normal(like)
-    level = cosine().level(torch.tensor(t, dtype=torch.float64))
+    times = torch.tensor(t, dtype=torch.float64)
+    level = cosine().level(times)
     x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
-    prediction = which.solve(which.target(x0, eps, level), x, level)
+    prediction = which.predict(which.target(x0, eps, level), x, which.reading(times, level))
     torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-11)
     torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=1e-11)
 
@@ -63,19 +66,23 @@ def _as_network(which: Parameterization, schedule: Schedule):
     return network
 
 
-WEIGHTINGS = [Unit(), Velocity(), MinSNR(), SoftMinSNR(), EDMWeight(), VLB()]
+WEIGHTINGS = [
+    Unit(), Velocity(), MinSNR(), SoftMinSNR(), EDMWeight(), VLB(), VLB(variance="beta_tilde"),
+    Sum([(0.7, Unit()), (0.001, VLB())]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("schedule", [linear(), RectifiedFlow()])
+@pytest.mark.parametrize("distance", ["l1", "l2"])
 def test_one_denoiser_has_one_loss_whatever_it_predicts(
-    weighting: Weighting, schedule: Schedule
+    weighting: Weighting, schedule: Schedule, distance: Literal["l1", "l2"]
 ) -> None:
     times = LogitNormal(std=0.5) if schedule.num_steps is None else Uniform()
     x0 = SampleNoise(3, range(6)).normal(torch.empty(6, 2, 6, 6, dtype=torch.float64))
     losses = []
     for which in (V(), X0(), Flow()):
-        process = DiffusionProcess(schedule, which, weighting, times)
+        process = DiffusionProcess(schedule, which, weighting, times, distance)
         terms = process.loss(
             _as_network(which, schedule), x0, Conditioning(), SampleNoise(1, range(6))
         )

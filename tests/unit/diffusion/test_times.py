@@ -61,11 +61,11 @@ def test_second_moment_times_go_where_losses_are_large_and_stay_unbiased() -> No
     # Importance weights: the expectation of any function of t is that under uniform times.
     assert float((found.weight * found.t).mean()) == pytest.approx(0.5, abs=0.04)
     copy = LossSecondMoment(bins=10, history=4)
-    copy.state.load_state_dict(times.state.state_dict())
+    copy.load_state_dict(times.state_dict())
     torch.testing.assert_close(copy.probabilities(), times.probabilities())
 
 
 def test_a_loss_that_is_no_number_is_not_remembered() -> None:
     times = LossSecondMoment(bins=2, history=1)
     times.observe(torch.tensor([0.2, 0.8]), torch.tensor([float("nan"), 1.0]))
-    assert times.state.count.tolist() == [0, 1]
+    assert times.count.tolist() == [0, 1]

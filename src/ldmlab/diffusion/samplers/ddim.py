@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
-from ldmlab.core.tensors import combine_scalars
+from ldmlab.core.tensors import combine
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
@@ -42,9 +42,9 @@ class DDIM(Sampler):
         s_s = step.end.sigma
         signal = step.end.alpha.tolist()
         direction = (s_s.square() - std.square()).clamp(min=0).sqrt().tolist()
-        for i, deviation in enumerate(std.tolist()):
-            prediction = denoiser(x, times[i])
-            x = combine_scalars(signal[i], prediction.x0, direction[i], prediction.eps)
+        for i, (t, deviation) in enumerate(zip(times, std.tolist(), strict=False)):
+            prediction = denoiser(x, t)
+            x = combine(signal[i], prediction.x0, direction[i], prediction.eps)
             if deviation > 0:
                 x = x + deviation * noise.normal(x)
             if on_step is not None:

@@ -36,9 +36,8 @@ class BrokenFiles(L.Callback):
         """Look at the end."""
         self._look(trainer)
         if self._known:
-            self._console.print(
-                f"[yellow]warning:[/] broken files replaced: {len(self._known)}, see {self.path}"
-            )
+            text = f"warning: broken files replaced: {len(self._known)}, see {self.path}"
+            self._console.print(text, markup=False)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -57,7 +56,7 @@ class BrokenFiles(L.Callback):
             new += [name for name in broken_files(dataset) if name not in self._known]
         for number, name in enumerate(new, len(self._known)):
             if number < _SHOWN:
-                self._console.print(f"[yellow]warning:[/] {name} cannot be read and is replaced")
+                self._console.print(f"warning: {name} cannot be read, replaced", markup=False)
         if new:
             self._known |= dict.fromkeys(new)
             write_text(self.path, "".join(f"{name}\n" for name in self._known))

@@ -1,0 +1,164 @@
+"""The paper's experiments: what they are made of, and what `ldmlab verify` says of them."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ldmlab.apps import cli
+from ldmlab.apps.blueprint import Blueprint
+from ldmlab.apps.compose import compose
+from ldmlab.apps.conf import conf_dir, options
+from ldmlab.apps.instantiate import build
+from ldmlab.apps.verify import PACKAGED, QUANTITIES, read_published
+from ldmlab.diffusion.schedule import scaled_linear
+from tests.config.paper import PAPER
+
+OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32"}
+
+
+@pytest.mark.slow
+def test_every_published_number_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["verify", "format=json"])
+    findings = json.loads(capsys.readouterr().out)
+    assert [finding for finding in findings if not finding["agrees"]] == []
+    assert {finding["experiment"] for finding in findings} == set(read_published(PACKAGED))
+    assert {finding["quantity"] for finding in findings} == set(QUANTITIES)
+
+
+def test_every_experiment_of_the_paper_has_its_numbers() -> None:
+    published = read_published(PACKAGED)
+    assert set(options()["experiment"]) == OURS | set(published)
+    assert {"celebahq", "imagenet", "landscapes", "laion"} <= set(published)
+    assert all(numbers["source"] for numbers in published.values())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ("autoencoder: 55_312_064", "autoencoder: built 55,312,063, published 55,312,064"),
+        ("encode_gflops: 350", "encode_gflops: built 345.4, published 350"),
+        ("latent: [3, 32, 32]", "latent: built 3x64x64, published 3x32x32"),
+        ("lr: 4.6e-5", "lr: built 4.5e-05, published 4.6e-05"),
+        ("unet: 1", "unet: built None, published 1"),
+        ("gflops: 1.0", "gflops: built None, published 1"),
+    ],
+)
+def test_a_wrong_number_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: str, words: str
+) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text(f"kl_f4:\n  {numbers}\n  batch: 10\n")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", f"path={path}"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 1 and f"kl_f4.{words}" in said
+    assert "2 numbers of 1 experiments, 1 wrong" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["only=laoin"], "did you mean laion?"),
+        (["format=xml"], "format must be table or json"),
+        (["onyl=laion"], "did you mean only?"),
+        (["path=nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", *arguments])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and words in said and said.count("\n") == 1
+
+
+def test_a_quantity_that_nothing_computes_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "numbers.yaml").write_text("kl_f4: {autoencodr: 1}\n")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", f"path={tmp_path / 'numbers.yaml'}"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "did you mean autoencoder?" in said and said.count("\n") == 1
+
+
+def test_stage_one_is_as_published() -> None:
+    codebook, gaussian = compose(["experiment=celebahq"]), compose(["experiment=laion"])
+    assert codebook.stages.autoencoder.reduction == "mean_pixels"
+    assert gaussian.stages.autoencoder.reduction == "sum_pixels"
+    assert (codebook.bottleneck.num_codes, gaussian.bottleneck.weight) == (8192, 1e-6)
+    assert (codebook.discriminator.start, codebook.discriminator.weight) == (0, 0.75)
+    assert (gaussian.discriminator.start, gaussian.discriminator.weight) == (50_001, 0.5)
+    for cfg in (codebook, gaussian):
+        stage = cfg.stages.autoencoder
+        assert cfg.stage == "all" and cfg.stages.diffusion.condition_dropout in (0.0, 0.1)
+        assert list(stage.betas) == [0.5, 0.9] and stage.weight_decay == 0
+        assert stage.lr == stage.discriminator_lr == pytest.approx(4.5e-6 * stage.batch_size)
+
+
+# conf/experiment/README.md shows these.
+@pytest.mark.parametrize(
+    ("overrides", "unet"),
+    [
+        (["unet.num_heads=1", "unet.head_channels=null"], 274_056_163),
+        (["unet.attention_factors=[32,16,8]"], 260_976_803),
+    ],
+)
+def test_other_readings_of_a_source_are_an_override(overrides: list[str], unet: int) -> None:
+    blueprint = Blueprint.draw(compose(["experiment=celebahq", *overrides]))
+    assert blueprint.parameters["unet"] == unet
+
+
+def test_the_other_landscapes_row_is_an_override() -> None:
+    first_stage = ["autoencoder=f8_attention", "bottleneck.latent_channels=4"]
+    cfg = compose(["experiment=landscapes", *first_stage, "bottleneck.num_codes=16384"])
+    blueprint = Blueprint.draw(cfg)
+    assert blueprint.latent_shape == (4, 32, 32)
+    assert blueprint.parameters["autoencoder"] == 67_717_295
+
+
+def test_every_leaf_of_the_paper_is_in_an_experiment() -> None:
+    chosen = set()
+    for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
+        for entry in OmegaConf.load(overlay).get("defaults", []):
+            if OmegaConf.is_dict(entry):
+                chosen |= {(key.removeprefix("override /"), leaf) for key, leaf in entry.items()}
+    groups = [(group, leaf) for group, leaves in options().items() for leaf in leaves]
+    papers = [pair for pair in groups if any(fnmatchcase("/".join(pair), p) for p in PAPER)]
+    assert len(papers) > 30 and set(papers) <= chosen
+
+
+@pytest.mark.parametrize("name", ["celebahq", "imagenet", "landscapes", "laion"])
+def test_a_group_can_be_exchanged_in_an_experiment(name: str) -> None:
+    other = ["bottleneck=kl", "discriminator=none", "schedule=cosine", "sampler=ode"]
+    cfg = compose([f"experiment={name}", *other, "guidance=none", "conditioner=none"])
+    blueprint = Blueprint.draw(cfg)
+    assert blueprint.discriminator is None and blueprint.parameters["conditioner"] == 0
+    assert blueprint.alpha_bar == pytest.approx(2.428766907e-09)
+    cfg = compose([f"experiment={name}", "bottleneck=vq", "autoencoder=f16"])
+    assert Blueprint.draw(cfg).latent_shape[1:] == (16, 16)
+
+
+@pytest.mark.parametrize("name", ["ffhq", "imagenet", "superresolution", "celebahq", "laion"])
+def test_the_way_to_sample_builds(name: str) -> None:
+    cfg = compose([f"experiment={name}"])
+    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    assert len(sampler.times(scaled_linear())) == cfg.sampler.steps + 1
+    assert getattr(guidance, "scale", None) == (1.5 if name in ("imagenet", "laion") else None)
+
+
+@pytest.mark.parametrize("name", ["vq_f2", "vq_f32"])
+def test_first_stages_without_a_configuration_build(name: str) -> None:
+    blueprint = Blueprint.draw(compose([f"experiment={name}"]))
+    assert blueprint.network is None and blueprint.codec.factor == int(name[4:])
+
+
+def test_overlays_are_short() -> None:
+    for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
+        assert len(overlay.read_text().splitlines()) <= 30, overlay
