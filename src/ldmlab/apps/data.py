@@ -1,4 +1,4 @@
-"""`ldmlab data`: check a data set on disk, or make a specimen of one."""
+"""`ldmlab data`: check a data set on disk, make a specimen of one, or a tokenizer for it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ldmlab.apps.conf import conf_dir
 from ldmlab.apps.instantiate import build
+from ldmlab.apps.tokenizer import make_tokenizer
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.records import Batch
@@ -35,12 +36,9 @@ def run(cfg: DictConfig) -> None:
         cfg: An experiment's configuration with this verb's keys.
 
     Raises:
-        UserError: The data cannot be used, or the specimen not be written.
+        UserError: The data cannot be used, or the result not be written.
     """
-    if cfg.action == "make":
-        _make(cfg)
-    else:
-        _check(cfg)
+    {"check": _check, "make": _make, "tokenizer": make_tokenizer}[cfg.action](cfg)
 
 
 def _make(cfg: DictConfig) -> None:

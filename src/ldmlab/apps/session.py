@@ -16,6 +16,7 @@ from ldmlab.apps.build import build_data
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
+from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
@@ -104,6 +105,7 @@ class Session:
                 console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
                 self.seconds[stage] = spent
                 return
+            self._check_vocabulary(resume)
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
         checkpointing = Checkpointing(
             folder.checkpoints,
@@ -153,6 +155,14 @@ class Session:
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),
         }
+
+    def _check_vocabulary(self, resume: Resume) -> None:
+        """A token number means the same word before and after an interruption."""
+        if resume.vocabulary != self.spec.vocabulary:
+            raise UserError(
+                f"{resume.path} was trained on captions in other tokens than these: give "
+                "data.vocabulary and data.root as they were, or another run_id"
+            )
 
     def _resume_from(self, folder: RunFolder) -> Resume | None:
         """The checkpoint to continue from, as `resume` asks for."""

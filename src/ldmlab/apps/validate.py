@@ -123,7 +123,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("data.flip", BOOL),
     ("data.flip_captions", one_of("keep", "swap")),
     ("data.in_memory", BOOL),
-    ("action", one_of("check", "make")),
+    ("action", one_of("check", "make", "tokenizer")),
     ("size", Check("a multiple of 8", lambda x: _is_int(x) and x > 0 and x % 8 == 0)),
     ("pictures", POSITIVE_INT),
     ("data.root", _or_null(NAME)),
