@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
@@ -102,7 +102,7 @@ class HFText(Conditioner):
         self, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any
     ) -> None:
         stored = state_dict.get(f"{prefix}fingerprint")
-        mine = self.fingerprint
+        mine = self.fingerprint.clone()
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if stored is not None and not mine.is_meta and not torch.equal(stored.cpu(), mine.cpu()):
             errors: list[str] = rest[-1]
@@ -164,7 +164,7 @@ def _load(name: str) -> tuple[nn.Module, Any, int]:
     return model.float(), tokenizer, int(model.config.hidden_size)
 
 
-def _fingerprint(module: nn.Module) -> Int[Tensor, " 16"]:
+def _fingerprint(module: nn.Module) -> UInt8[Tensor, " 16"]:
     """A hash of the weights; zeros where they have no numbers."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
     for name, value in sorted(module.state_dict().items()):
