@@ -7,10 +7,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from ldmlab.apps import cli
 from ldmlab.apps.blueprint import Blueprint
+from ldmlab.apps.build import build_optimizer
 from ldmlab.apps.compose import compose
 from ldmlab.apps.conf import conf_dir, options
 from ldmlab.apps.instantiate import build
@@ -162,3 +164,14 @@ def test_first_stages_without_a_configuration_build(name: str) -> None:
 def test_overlays_are_short() -> None:
     for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
         assert len(overlay.read_text().splitlines()) <= 30, overlay
+
+
+def test_the_papers_rule_multiplies_by_the_global_batch() -> None:
+    weights = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2))])
+    rates = {}
+    for rule in ("batch", "paper"):
+        overrides = ["stages.diffusion.lr=2e-6", "stages.diffusion.batch_size=48"]
+        cfg = compose(["experiment=celebahq", "data.root=x", f"lr_rule={rule}", *overrides])
+        stage = cfg.stages.diffusion
+        rates[rule] = build_optimizer(cfg, stage, stage.lr)(weights).param_groups[0]["lr"]
+    assert rates == {"batch": pytest.approx(2e-6), "paper": pytest.approx(9.6e-5)}

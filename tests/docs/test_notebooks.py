@@ -52,7 +52,6 @@ def test_stored_outputs_are_small_and_clean(path: Path) -> None:
             assert output.get("name") != "stderr"
 
 
-@pytest.mark.slow
 def test_schedules_end_where_they_are_known_to(course: dict[str, Any]) -> None:
     end = course["alpha_bar_end"]
     assert end["linear"] == pytest.approx(4.0358e-5, rel=1e-4)
@@ -60,7 +59,6 @@ def test_schedules_end_where_they_are_known_to(course: dict[str, Any]) -> None:
     assert end["rectified_flow"] == 0 and end["karras_ve"] == 1
 
 
-@pytest.mark.slow
 def test_one_step_is_bayes_rule_and_its_variance_is_beta(course: dict[str, Any]) -> None:
     assert course["posterior_error"] < 1e-5
     right, posterior, wrong = course["chain_std"].values()
@@ -69,7 +67,6 @@ def test_one_step_is_bayes_rule_and_its_variance_is_beta(course: dict[str, Any])
     assert wrong < 0.1
 
 
-@pytest.mark.slow
 def test_the_bound_shown_is_the_entropy(course: dict[str, Any]) -> None:
     for (_, s), (bound, entropy) in course["bounds"].items():
         assert entropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e * s * s))
@@ -79,7 +76,6 @@ def test_the_bound_shown_is_the_entropy(course: dict[str, Any]) -> None:
             assert 0 < bound - entropy < 2e-3
 
 
-@pytest.mark.slow
 def test_samples_shown_look_like_the_data(course: dict[str, Any]) -> None:
     data = course["train"]
     for name, x in {**course["samples"], "flow": course["flow_samples"]}.items():
@@ -88,20 +84,17 @@ def test_samples_shown_look_like_the_data(course: dict[str, Any]) -> None:
         assert float(torch.cdist(x, data).min(1).values.mean()) < 0.1, name
 
 
-@pytest.mark.slow
 def test_likelihoods_shown_are_those_of_a_density(course: dict[str, Any]) -> None:
     assert course["mass"] == pytest.approx(1, abs=0.05)
     assert course["nll"] < course["vlb"] < 2.5 < 2 * 1.41894
 
 
-@pytest.mark.slow
 def test_few_steps_of_the_flow_miss_less(course: dict[str, Any]) -> None:
     missed = course["few_errors"]
     for steps in (5, 10, 20):
         assert missed["flow", steps] < missed["linear", steps]
 
 
-@pytest.mark.slow
 def test_pictures_shown_have_the_light_of_the_data(course: dict[str, Any]) -> None:
     images, pictures = course["images"], course["pictures"]
     assert pictures.shape == (20, 1, 8, 8)

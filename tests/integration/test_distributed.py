@@ -80,3 +80,19 @@ def test_stage_two_has_the_loss_of_one_process(runs: tuple[Path, Path]) -> None:
     # The first step has the same weights up to stage one's rounding.
     assert two == pytest.approx(one, rel=1e-4)
     assert two[0] == pytest.approx(one[0], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_one_process_does(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+    subprocess.run(
+        [*command, "train.py", f"paths.runs={tmp_path}", *COMMON, *ddp],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=240,
+        capture_output=True,
+    )
+    for stage in ("autoencoder", "diffusion"):
+        one, two = weights(runs[1], stage), weights(tmp_path, stage)
+        assert all(torch.equal(value, two[name]) for name, value in one.items()), stage

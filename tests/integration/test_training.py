@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import open_dict
 from PIL import Image, ImageChops
 from torch import Tensor
 
@@ -196,6 +197,28 @@ def test_samples_come_from_the_averaged_weights(trained: Path) -> None:
     value = restored.model.network.state_dict()[name]
     assert torch.equal(value, state[f"ema.network.{name}"])
     assert not torch.equal(value, state[f"model.network.{name}"])
+
+
+def test_an_average_of_another_length_is_drawn_from(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["codec.run=" + str(trained / "quickstart/autoencoder/latest"), "stage=diffusion"]
+    train(tmp_path, *same, "ema=post_hoc", "callbacks.keep_every=1")
+    run = tmp_path / "quickstart/diffusion/latest"
+    cfg = compose([f"paths.runs={tmp_path}", *TINY, "ema=post_hoc"])
+    state = weights(tmp_path, "diffusion")
+    name = "unet.conv_in.weight"
+    with open_dict(cfg):
+        cfg.ema_length = 0.05
+    # A length that was kept comes back as it was; one between lies between.
+    kept = restore(cfg, run).model.network.state_dict()[name]
+    torch.testing.assert_close(kept, state[f"ema.others.0.{name}"], rtol=1e-4, atol=1e-6)
+    cli.main(["sample", f"run={run}", "ema_length=0.07", "num_samples=1", f"out={tmp_path}/out"])
+    assert (tmp_path / "out/00000.png").is_file()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["sample", f"run={trained}/quickstart/diffusion/latest", "ema_length=0.07"])
+    assert stopped.value.code == 2
+    assert "ema=post_hoc" in capsys.readouterr().err
 
 
 def test_a_run_is_evaluated_again_with_another_sampler(trained: Path) -> None:

@@ -206,9 +206,18 @@ def build_diffusion_module(cfg: DictConfig, model: LatentDiffusion) -> Diffusion
     )
 
 
+def learning_rate(cfg: DictConfig, stage: DictConfig, lr: float) -> float:
+    """The rate of a whole global batch; `lr_rule=paper` gives `lr` for one image in it."""
+    return lr * stage.batch_size if cfg.lr_rule == "paper" else lr
+
+
 def build_optimizer(cfg: DictConfig, stage: DictConfig, lr: float) -> Callable[..., Any]:
     """A function from parameters to the optimiser of a stage."""
-    numbers = {"lr": lr, "betas": tuple(stage.betas), "weight_decay": stage.weight_decay}
+    numbers = {
+        "lr": learning_rate(cfg, stage, lr),
+        "betas": tuple(stage.betas),
+        "weight_decay": stage.weight_decay,
+    }
     return partial(build(cfg.optimizer), **numbers)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from ldmlab.apps.averages import kept_average, other_average
 from ldmlab.apps.build import build_codec, build_model
 from ldmlab.apps.runs import RunFolder, find_checkpoint, find_run
 from ldmlab.core.errors import UserError
@@ -42,7 +43,8 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
         device: Where to put the model.
 
     Raises:
-        UserError: The run has no checkpoint of stage two, or of another architecture.
+        UserError: The run has no checkpoint of stage two, or of another architecture; or it did
+            not keep what `ema_length` needs.
     """
     folder = find_run(run)
     path = find_checkpoint(run)
@@ -58,11 +60,9 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
         facts["vocabulary"] = tuple(facts["vocabulary"])
     spec = DataSpec(**facts)
     model = build_model(cfg, spec, build_codec(cfg, spec))
-    averaged = {
-        "model.network." + name.removeprefix("ema.network."): value
-        for name, value in state.items()
-        if name.startswith("ema.network.")
-    }
+    length = cfg.get("ema_length")
+    average = kept_average(state) if length is None else other_average(cfg, folder, length)
+    averaged = {f"model.network.{name}": value for name, value in average.items()}
     weights = {
         name.removeprefix("model."): value
         for name, value in (state | averaged).items()

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ldmlab.apps.build import build_data
+from ldmlab.apps.build import build_data, learning_rate
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
@@ -107,6 +108,9 @@ class Session:
                 return
             self._check_vocabulary(resume)
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+        if cfg.lr_rule == "paper" and is_main_process():
+            rate = learning_rate(cfg, options, options.lr)
+            console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
         checkpointing = Checkpointing(
             folder.checkpoints,
             cfg.callbacks.checkpoint_every,
@@ -154,6 +158,8 @@ class Session:
             "precision": options.precision,
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),
+            # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
+            "sync_batchnorm": self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available(),
         }
 
     def _check_vocabulary(self, resume: Resume) -> None:

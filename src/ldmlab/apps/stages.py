@@ -29,11 +29,11 @@ from ldmlab.training.fit import is_main_process
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
     "seed", "data", "autoencoder", "bottleneck", "discriminator", "perceptual", "optimizer",
-    "lr_schedule", "stages.autoencoder",
+    "lr_schedule", "lr_rule", "stages.autoencoder",
 )  # fmt: skip
 DIFFUSION_KEYS = (
     "seed", "data", "codec", "unet", "conditioner", "schedule", "parameterization", "weighting",
-    "times", "optimizer", "lr_schedule", "stages.diffusion",
+    "times", "optimizer", "lr_schedule", "lr_rule", "stages.diffusion",
 )  # fmt: skip
 
 RECONSTRUCTED_IMAGES = 8

@@ -73,6 +73,7 @@ DEVICES = Check(
 RULES: tuple[tuple[str, Check], ...] = (
     ("seed", SEED),
     ("name", NAME),
+    ("lr_rule", one_of("batch", "paper")),
     ("stage", one_of("autoencoder", "diffusion", "all")),
     ("traceback", BOOL),
     ("format", one_of("table", "json")),
@@ -144,6 +145,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("*.timesteps", POSITIVE_INT),
     ("*.num_steps", POSITIVE_INT),
     ("sampler.steps", POSITIVE_INT),
+    ("ema_length", _or_null(POSITIVE_SHARE)),
     ("strength", POSITIVE_SHARE),
     ("resamplings", POSITIVE_INT),
     ("metrics", Check("a list of judge and bits_per_dim", _is_metrics)),

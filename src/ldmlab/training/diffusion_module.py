@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ class DiffusionModule(StepModule):
         model: Codec, network and process; only the network is trained.
         optimizer: Makes the network's optimiser.
         lr_schedule: Factor of the learning rate.
-        ema: Decay of the average.
+        ema: Decay of the average, or of several, the first of which is shown and judged.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
         accumulate: Parts that a batch is taken in.
@@ -36,14 +36,14 @@ class DiffusionModule(StepModule):
         model: LatentDiffusion,
         optimizer: OptimizerFactory,
         lr_schedule: LRSchedule,
-        ema: Decay,
+        ema: Decay | Sequence[Decay],
         seed: int = 0,
         max_steps: int = 1000,
         accumulate: int = 1,
     ) -> None:
         super().__init__(seed, max_steps, accumulate)
         self.model = model
-        self.ema = EMA(model.network, ema)
+        self.ema = EMA(model.network, *(ema if isinstance(ema, Sequence) else [ema]))
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ldmlab.core.errors import UserError
 
 Decay = Callable[[int], float]
 
@@ -25,31 +28,64 @@ def power_decay(gamma: float = 6.94) -> Decay:
     return lambda n: (1 - 1 / n) ** (gamma + 1)
 
 
+def power_lengths(lengths: Sequence[float]) -> list[Decay]:
+    """Several averages by their length, from which any other is put together afterwards.
+
+    Args:
+        lengths: Standard deviations of the averages' profiles, as shares of the training so far,
+            each in (0, 0.28); the first is the one that is shown and judged.
+    """
+    return [power_decay(gamma_of(length)) for length in lengths]
+
+
+def gamma_of(length: float) -> float:
+    """The exponent of the average whose profile t^gamma has this relative deviation.
+
+    length² = (gamma + 1) / ((gamma + 2)² (gamma + 3)) (Karras et al. 2024, equation 123).
+
+    Raises:
+        UserError: The length is not in (0, 0.28).
+    """
+    if not 0 < length < 0.28:
+        raise UserError(f"the length of an average must lie between 0 and 0.28; got {length}")
+    s = length**-2
+    # (g + 2)² (g + 3) - s (g + 1) = g³ + 7 g² + (16 - s) g + (12 - s) = 0 has one positive root.
+    return float(np.roots([1.0, 7.0, 16.0 - s, 12.0 - s]).real.max())
+
+
 class EMA(nn.Module):
-    """A copy of a network that follows its weights slowly.
+    """Copies of a network that follow its weights slowly.
+
+    Attributes:
+        network: The first average.
+        others: The further ones.
 
     Args:
         network: What to follow.
-        decay: Share of the average kept at update n = 1, 2, ….
+        decays: Share of each average kept at update n = 1, 2, ….
     """
 
     num_updates: Tensor
 
-    def __init__(self, network: nn.Module, decay: Decay) -> None:
+    def __init__(self, network: nn.Module, *decays: Decay) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.decay = decay
+        self.decays = decays
+        self.network, *others = (
+            copy.deepcopy(network).requires_grad_(False).eval() for _ in decays
+        )
+        self.others = nn.ModuleList(others)
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move towards the weights of `network`; buffers are copied."""
         self.num_updates += 1
-        share = 1 - self.decay(int(self.num_updates))
-        averages = list(self.network.parameters())
-        torch._foreach_lerp_(averages, list(network.parameters()), share)
-        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(buffer)
+        weights, buffers = list(network.parameters()), list(network.buffers())
+        for decay, average in zip(self.decays, (self.network, *self.others), strict=True):
+            share = 1 - decay(int(self.num_updates))
+            torch._foreach_lerp_(list(average.parameters()), weights, share)
+            for mine, buffer in zip(average.buffers(), buffers, strict=True):
+                mine.copy_(buffer)
 
     def train(self, mode: bool = True) -> EMA:
         """Stay in evaluation mode: averages are not trained."""
