@@ -69,7 +69,7 @@ def _check(cfg: DictConfig) -> None:
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         for split, data in splits.items():
             if isinstance(data, Pictures):
-                reports[split] = report = Report()
+                reports[split] = report = Report(damaged=getattr(data.layout, "damaged", {}))
                 found = inspect(data, cfg.data.num_workers)
                 for finding in progress.track(found, total=len(data), description=split):
                     report.add(finding, earlier)
@@ -142,6 +142,8 @@ def _show(split: str, report: Report, classes: tuple[str, ...]) -> None:
         console.print(f"  broken: {name} {why}", markup=False)
     for name, first in list(report.duplicates.items())[:_SHOWN]:
         console.print(f"  duplicate: {name} of {first}", markup=False)
+    for why in list(report.damaged.values())[:_SHOWN]:
+        console.print(f"  damaged: {why}", markup=False)
     for name in report.uncaptioned[:_SHOWN]:
         console.print(f"  no caption: {name}", markup=False)
 
@@ -155,6 +157,7 @@ def _plain(report: Report) -> dict[str, Any]:
         "classes": {str(label): count for label, count in sorted(report.classes.items())},
         "mask_labels": {str(k): count for k, count in sorted(report.mask_labels.items())},
         "broken": report.broken,
+        "damaged": report.damaged,
         "captioned": report.captioned,
         "uncaptioned": report.uncaptioned,
         "duplicates": report.duplicates,
