@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ldmlab.core.errors import UserError
 
+_PACKAGE = Path(__file__).parents[1]
 _as_python_has_it = warnings.formatwarning
 
 
@@ -95,7 +96,7 @@ def _format_warning(
     line: str | None = None,
 ) -> str:
     """Our own warnings speak to the user, in one line; those of others name their source."""
-    if issubclass(category, UserWarning) and "ldmlab" in Path(filename).parts:
+    if issubclass(category, UserWarning) and Path(filename).is_relative_to(_PACKAGE):
         return f"ldmlab: warning: {message}\n"
     return _as_python_has_it(message, category, filename, lineno, line)
 
