@@ -18,6 +18,7 @@ _CAPTION_NAMES = {"caption", "also", "avoid"}
 _TEXT_NAMES = _CAPTION_NAMES | {
     "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
     "images", "masks", "vocabulary", "train_list", "validation_list", "cache", "encoder",
+    "compvis", "diffusers", "weights",
 }  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from ldmlab.apps.averages import kept_average, other_average
 from ldmlab.apps.build import build_codec, build_model
@@ -55,18 +58,28 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
             f"{path} is an autoencoder's checkpoint; name a run of stage two, "
             f"such as {folder.path.parent.parent / 'diffusion' / 'latest'}"
         )
-    facts = dict(checkpoint["facts"]["spec"])
-    if facts["vocabulary"] is not None:
-        facts["vocabulary"] = tuple(facts["vocabulary"])
-    spec = DataSpec(**facts)
+    spec = spec_in(checkpoint)
     model = build_model(cfg, spec, build_codec(cfg, spec))
     length = cfg.get("ema_length")
     average = kept_average(state) if length is None else other_average(cfg, folder, length)
-    averaged = {f"model.network.{name}": value for name, value in average.items()}
-    weights = {
-        name.removeprefix("model."): value
-        for name, value in (state | averaged).items()
-        if name.startswith("model.")
-    }
+    weights = model_weights(state, average)
     load_weights(model, weights, f"{path} does not fit its configuration")
     return Restored(model.eval().to(device), spec, folder, int(state["steps"]))
+
+
+def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
+    """What the model of a checkpoint knows of its data."""
+    facts = dict(checkpoint["facts"]["spec"])
+    if facts["vocabulary"] is not None:
+        facts["vocabulary"] = tuple(facts["vocabulary"])
+    return DataSpec(**facts)
+
+
+def model_weights(state: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model in a checkpoint of stage two, an average for the trained network."""
+    averaged = {f"model.network.{name}": value for name, value in average.items()}
+    return {
+        name.removeprefix("model."): value
+        for name, value in (dict(state) | averaged).items()
+        if name.startswith("model.")
+    }

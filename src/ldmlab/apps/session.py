@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ldmlab.apps.build import build_data, learning_rate
+from ldmlab.apps.finetune import spec_to_start_from
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
@@ -62,6 +63,8 @@ class Session:
         """Build the data of an experiment."""
         started = time.monotonic()
         session = cls(cfg, *build_data(cfg))
+        if weights := cfg.stages.diffusion.get("weights"):
+            session.spec = spec_to_start_from(weights, session.spec)
         session.seconds["data"] = time.monotonic() - started
         return session
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,12 @@ from ldmlab.apps.build import (
     build_diffusion_module,
     build_model,
 )
+from ldmlab.apps.finetune import (
+    autoencoder_weights,
+    codec_weights,
+    start_autoencoder,
+    start_network,
+)
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session, console
@@ -23,7 +28,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
-from ldmlab.training.checkpoints import load_weights, read_checkpoint
+from ldmlab.training.checkpoints import load_weights
 from ldmlab.training.fit import is_main_process
 
 # What decides the result of a stage, and so names its run.
@@ -46,6 +51,8 @@ def train_autoencoder(session: Session) -> RunFolder:
     folder = session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS))
     torch.manual_seed(cfg.seed)
     module = build_autoencoder_module(cfg, session.spec)
+    if weights := cfg.stages.autoencoder.get("weights"):
+        start_autoencoder(module.autoencoder, weights)
     shown = session.validation.__getitems__(
         list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
     )
@@ -65,7 +72,10 @@ def train_diffusion(session: Session) -> RunFolder:
     fingerprint = codec.fingerprint()
     folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
     torch.manual_seed(cfg.seed)
-    module = build_diffusion_module(cfg, build_model(cfg, session.spec, codec))
+    model = build_model(cfg, session.spec, codec)
+    if weights := cfg.stages.diffusion.get("weights"):
+        start_network(model.network, weights)
+    module = build_diffusion_module(cfg, model)
     shown = min(cfg.callbacks.num_samples, len(session.validation))
     pictures = Samples(
         session.validation.__getitems__(list(range(shown))),
@@ -84,7 +94,8 @@ def load_codec(session: Session) -> Codec:
     """The codec of stage two: stage one's weights, normalised on the training images.
 
     Args:
-        session: The experiment; `codec.run` may name another's stage one.
+        session: The experiment; `codec.run` may name another's stage one, or a stage two,
+            whose codec is taken as it is.
 
     Raises:
         UserError: Stage one is missing or of another shape.
@@ -95,7 +106,10 @@ def load_codec(session: Session) -> Codec:
         return codec
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
-    load_weights(codec.autoencoder, autoencoder_weights(path), misfit)
+    if whole := codec_weights(path):
+        load_weights(codec, whole, misfit)
+        return codec
+    load_weights(codec.autoencoder, autoencoder_weights(path, "codec.run"), misfit)
     count = min(cfg.codec.num_images, len(session.train))
     at_once = _encoded_at_once(session)
     chunks = (
@@ -126,20 +140,6 @@ def _latents(session: Session, codec: Codec) -> BatchDataset:
 def _encoded_at_once(session: Session) -> int:
     """How many images the codec takes at once: as many pixels as 250 images of 32 x 32."""
     return max(1, ENCODED_PIXELS // session.spec.image_size**2)
-
-
-def autoencoder_weights(path: str | Path) -> dict[str, Any]:
-    """The autoencoder's tensors in a stage-one run or checkpoint.
-
-    Raises:
-        UserError: There is no autoencoder in it.
-    """
-    state = read_checkpoint(find_checkpoint(path))["state_dict"]
-    prefix = "autoencoder."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if not weights:
-        raise UserError(f"codec.run={path} is no run of stage one; it holds no autoencoder")
-    return weights
 
 
 def _own_stage_one(session: Session) -> Path:

@@ -72,6 +72,7 @@ DEVICES = Check(
 # The first pattern that matches a dotted key decides.
 RULES: tuple[tuple[str, Check], ...] = (
     ("seed", SEED),
+    ("to", one_of("diffusers", "safetensors")),
     ("name", NAME),
     ("lr_rule", one_of("batch", "paper")),
     ("stage", one_of("autoencoder", "diffusion", "all")),

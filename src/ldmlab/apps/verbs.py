@@ -55,6 +55,7 @@ _TABLE = (
             ("ldmlab train -m seed=1,2,3", "several runs, one after the other"),
             ("ldmlab train --cfg job", "show the configuration, run nothing"),
             ("ldmlab train config=runs/a/diffusion/latest/config.yaml run_id=again", "repeat"),
+            ("ldmlab train stage=diffusion stages.diffusion.weights=R codec.run=R", "fine-tune"),
         ),
         "ldmlab.apps.train:run",
         Source.HYDRA,
@@ -118,6 +119,19 @@ _TABLE = (
             ("ldmlab data action=tokenizer data=laion data.root=R out=words", "from its captions"),
         ),
         "ldmlab.apps.data:run",
+        Source.CONF,
+    ),
+    Verb(
+        "convert",
+        "Bring a published model in as a run, or take a run out.",
+        (
+            ("ldmlab convert compvis=model.ckpt config=config.yaml out=runs/faces", "CompVis"),
+            ("ldmlab convert compvis=C config=Y vocabulary=vocab.txt out=O", "one of captions"),
+            ("ldmlab convert run=runs/mine/diffusion/latest to=diffusers out=O", "a pipeline"),
+            ("ldmlab convert run=R to=safetensors out=O", "bare tensors and config.json"),
+            ("ldmlab convert diffusers=folder out=O", "a pipeline of diffusers as a run"),
+        ),
+        "ldmlab.apps.convert:run",
         Source.CONF,
     ),
 )

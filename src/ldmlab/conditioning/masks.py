@@ -39,14 +39,16 @@ class MaskConditioner(Conditioner):
         )
 
     @classmethod
-    def for_data(cls, spec: DataSpec, factor: int, map_channels: int = 3) -> MaskConditioner:
+    def for_data(
+        cls, spec: DataSpec, factor: int, map_channels: int | None = 3, bias: bool = False
+    ) -> MaskConditioner:
         """The conditioner for a data set and a codec's down-sampling factor.
 
         Raises:
             UserError: The data has no masks.
         """
         labels = require(spec.num_mask_labels, "segmentation mask", "mask")
-        return cls(labels, factor, map_channels)
+        return cls(labels, factor, map_channels, bias)
 
     def select(self, batch: Batch) -> Integer[Tensor, "b h w"]:
         """The mask of each sample.

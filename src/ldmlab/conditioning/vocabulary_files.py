@@ -25,17 +25,18 @@ _LETTERS = 1000  # at most, as BERT's; the others become [UNK]
 _NEEDED = SPECIALS[:4]  # nothing here masks
 
 
-def read_vocabulary(source: str) -> tuple[str, ...]:
+def read_vocabulary(source: str, key: str = "data.vocabulary") -> tuple[str, ...]:
     """The tokens of an uncased WordPiece vocabulary in order of their numbers.
 
     Args:
         source: A file with a token a line; a `tokenizer.json`; a folder that holds one of them;
             or the name of a model on Hugging Face.
+        key: The configuration key that names it.
 
     Raises:
         UserError: It cannot be had, or is no such vocabulary.
     """
-    key = f"data.vocabulary={source}"
+    key = f"{key}={source}"
     path = Path(source).expanduser()
     if path.is_dir():
         found = next((path / name for name in _FILES if (path / name).is_file()), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder that appears as `path` when the block ends without an exception.
+
+    Args:
+        path: The final name; what is there already, other than an empty folder, stays.
+
+    Yields:
+        A folder beside it, under a temporary name.
+
+    Raises:
+        FileExistsError: There is something at `path`.
+    """
+    path = Path(path).absolute()
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
+    partial.mkdir()
+    try:
+        yield partial
+        # Onto an empty folder only: a rename never replaces one with files in it.
+        partial.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

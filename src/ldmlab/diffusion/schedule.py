@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -178,6 +179,11 @@ def sigmoid(
     curve = torch.sigmoid((start + t * (end - start)) / temperature)
     alphas_cumprod = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(1e-9, 1)
     return TableSchedule(1 - alphas_cumprod[1:] / alphas_cumprod[:-1])
+
+
+def from_betas(betas: Sequence[float]) -> TableSchedule:
+    """A schedule from the variances of its forward steps, each in (0, 1]."""
+    return TableSchedule(torch.tensor(betas, dtype=torch.float64))
 
 
 def zero_terminal_snr(schedule: TableSchedule) -> TableSchedule:

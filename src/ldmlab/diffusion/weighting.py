@@ -118,12 +118,20 @@ class Sum(Weighting):
     """w = sum of factor_i w_i: several losses of one error.
 
     Args:
-        terms: Factors and weightings.
+        factors: One for each weighting.
+        weightings: The terms.
+
+    Raises:
+        ValueError: There are not as many factors as weightings.
     """
 
-    def __init__(self, terms: Sequence[tuple[float, Weighting]]) -> None:
-        self.terms = list(terms)
+    def __init__(self, factors: Sequence[float], weightings: Sequence[Weighting]) -> None:
+        if len(factors) != len(weightings):
+            raise ValueError(f"{len(factors)} factors for {len(weightings)} weightings")
+        self.factors = list(factors)
+        self.weightings = list(weightings)
 
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The sum of the terms."""
-        return torch.stack([f * weighting(schedule, t) for f, weighting in self.terms]).sum(0)
+        terms = zip(self.factors, self.weightings, strict=True)
+        return torch.stack([f * weighting(schedule, t) for f, weighting in terms]).sum(0)

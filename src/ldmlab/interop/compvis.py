@@ -108,7 +108,7 @@ def _process(params: Options) -> DiffusionProcess:
     weighting: Weighting = Unit()
     if (simple, bound) != (1, 0):
         # The published bound is not multiplied by the number of steps.
-        weighting = Sum([(simple, Unit()), (bound / count, VLB(variance="beta_tilde"))])
+        weighting = Sum([simple, bound / count], [Unit(), VLB(variance="beta_tilde")])
     distance = params.get("loss_type", "l2")
     if distance not in ("l1", "l2"):
         raise UserError(f"{_WHERE} has loss_type={distance}: use l1 or l2")

@@ -1,0 +1,76 @@
+"""`ldmlab convert`: published models in as runs, and runs out to other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ldmlab.apps.bring_in import write_run
+from ldmlab.apps.foreign import read_table, read_tensors
+from ldmlab.apps.take_out import take_out
+from ldmlab.conditioning.vocabulary_files import read_vocabulary
+from ldmlab.core.errors import UserError
+from ldmlab.core.files import new_folder
+from ldmlab.interop.imported import Imported
+
+_SOURCES = ("compvis", "diffusers", "run")
+
+
+def run(cfg: DictConfig) -> None:
+    """Convert what `compvis`, `diffusers` or `run` names, into the new folder `out`.
+
+    Args:
+        cfg: The verb's own keys.
+    """
+    source = _source(cfg)
+    out = _free(cfg.out)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with console.status(f"{cfg[source]} to {out}"), new_folder(out) as folder:
+            if source == "run":
+                take_out(cfg.run, folder, cfg.to)
+            else:
+                read = _import_compvis if source == "compvis" else _import_diffusers
+                write_run(read(cfg), folder, out, Path(cfg[source]).name)
+    except OSError as error:
+        raise UserError(f"out={cfg.out} cannot be written: {error.strerror or error}") from error
+    console.print(f"written: {out}")
+    if source != "run":
+        console.print(f"next: ldmlab sample run={out}")
+
+
+def _import_compvis(cfg: DictConfig) -> Imported:
+    from ldmlab.interop.compvis_import import import_compvis
+
+    if cfg.config is None:
+        raise UserError("compvis= needs config=<the YAML file published with the checkpoint>")
+    table = read_table(cfg.config)
+    words = None if cfg.vocabulary is None else read_vocabulary(cfg.vocabulary, "vocabulary")
+    return import_compvis(table, read_tensors(cfg.compvis), words)
+
+
+def _import_diffusers(cfg: DictConfig) -> Imported:
+    from ldmlab.interop.diffusers_import import import_pipeline
+
+    return import_pipeline(Path(cfg.diffusers))
+
+
+def _source(cfg: DictConfig) -> str:
+    given = [key for key in _SOURCES if cfg[key] is not None]
+    if len(given) != 1:
+        raise UserError("name one thing to convert: compvis=, diffusers= or run=")
+    for key in ("config", "vocabulary"):
+        if cfg[key] is not None and given != ["compvis"]:
+            raise UserError(f"{key}= goes with compvis=, not with {given[0]}=")
+    return given[0]
+
+
+def _free(out: str | None) -> Path:
+    if out is None:
+        raise UserError("out is mandatory: out=<a new folder>")
+    path = Path(out).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"out={out} is not empty and is not overwritten: name a new folder")
+    return path
