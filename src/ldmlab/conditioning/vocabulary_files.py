@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from tokenizers import BertWordPieceTokenizer
 from ldmlab.conditioning.hub import offline
 from ldmlab.conditioning.vocabulary import SPECIALS, WordPiece
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import new_folder
 
 _FILES = ("tokenizer.json", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -105,22 +104,18 @@ def write_vocabulary(folder: str | os.PathLike[str], tokens: Sequence[str]) -> N
     Raises:
         UserError: The folder exists or cannot be written.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise UserError(f"out={folder} exists and is not overwritten: name another folder")
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    lines = "".join(f"{token}\n" for token in tokens)
     try:
-        partial.mkdir(parents=True)
-        lines = "".join(f"{token}\n" for token in tokens)
-        (partial / "vocab.txt").write_text(lines, encoding="utf-8")
-        (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        WordPiece(tokens).save(partial / "tokenizer.json")
-        partial.rename(folder)
+        with new_folder(folder) as partial:
+            (partial / "vocab.txt").write_text(lines, encoding="utf-8")
+            (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+            WordPiece(tokens).save(partial / "tokenizer.json")
+    except FileExistsError as error:
+        message = f"out={folder} exists and is not overwritten: name another folder"
+        raise UserError(message) from error
     except OSError as error:
         raise UserError(f"out={folder} cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _from_lines(text: str) -> tuple[str, ...]:
