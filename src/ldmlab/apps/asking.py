@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.conditioning.masks import MaskConditioner
+from ldmlab.conditioning.none import Unconditional
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
@@ -35,15 +36,12 @@ def ask(cfg: DictConfig, restored: Restored) -> Batch:
         return Batch(index=torch.arange(len(captions)), caption=tuple(captions))
     if cfg.label is not None:
         return Batch(index=torch.arange(count), label=torch.full((count,), int(cfg.label)))
-    if isinstance(conditioner, TextConditioner | ClassConditioner | MaskConditioner):
-        # Nothing was asked for: take the conditions of the run's own validation data.
-        validation = build(cfg.data.validation)
-        rows = [i % len(validation) for i in range(count)]
-        given = validation.__getitems__(rows)
-        return Batch(
-            index=torch.arange(count), label=given.label, mask=given.mask, caption=given.caption
-        )
-    return Batch(index=torch.arange(count))
+    if isinstance(conditioner, Unconditional):
+        return Batch(index=torch.arange(count))
+    # Nothing was asked for: take the conditions of the run's own validation data.
+    validation = build(cfg.data.validation)
+    given: Batch = validation.__getitems__([i % len(validation) for i in range(count)])
+    return replace(given, index=torch.arange(count))
 
 
 def _captions(cfg: DictConfig) -> list[str]:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.compose import compose, compose_on_run, load_config
 from ldmlab.apps.conf import conf_dir
+from ldmlab.apps.launch import launch
 from ldmlab.apps.overrides import Override, parse
 from ldmlab.apps.verbs import Source, Verb
 from ldmlab.core.errors import UserError
@@ -36,13 +37,17 @@ def run_directly(verb: Verb, arguments: Sequence[str]) -> int:
     if show:
         print(OmegaConf.to_yaml(cfg), end="")
         return 0
-    return verb.load()(cfg) or 0
+    return launch(verb, cfg)
 
 
 def _compose(verb: Verb, overrides: list[str]) -> DictConfig:
     if verb.source is Source.CONF:
         own = (conf_dir() / f"{verb.name}.yaml").is_file()
         return compose(overrides, verb.name if own else "config")
+    if verb.source is Source.SEARCH:
+        from ldmlab.apps.space import compose_search
+
+        return compose_search(overrides)
     if verb.source is Source.HYDRA:
         config = _value("config", overrides)
         return compose_on_run(load_config(str(config)), overrides, anything=True)

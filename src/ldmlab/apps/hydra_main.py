@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.compose import explain, read, verify
 from ldmlab.apps.conf import conf_dir
+from ldmlab.apps.launch import is_remote, launch
 from ldmlab.apps.multirun import Job, run_job, table
 from ldmlab.apps.overrides import protect, unprotect
 from ldmlab.apps.verbs import Verb
@@ -59,11 +60,13 @@ class _Task:
     def __call__(self, cfg: DictConfig) -> float | None:
         self.restore()
         overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(self.verb, cfg):
             return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
+        if self.error is not None:  # SLURM refused a job of this multirun
+            return None
         try:
             verify(cfg, read(overrides, self.shipped))
-            self.code = self.verb.load()(cfg) or 0
+            self.code = launch(self.verb, cfg)
         except Exception as error:  # Hydra would print it in its own way, and go on
             self.error = error
         return None
@@ -89,6 +92,8 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
         UserError: If the arguments or the configuration are refused.
         Exception: Whatever the verb itself raises.
     """
+    # Behind an override, argparse would not take those that follow the flag.
+    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     flags, overrides = _split(arguments)
     read(overrides, shipped=not flags)
     restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))

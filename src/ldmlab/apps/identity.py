@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 _DIGITS = 10
 
@@ -59,6 +61,25 @@ def run_id(stage_config: Mapping[str, Any]) -> str:
     """
     text = json.dumps(_relevant(stage_config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def name_of_run(cfg: DictConfig, keys: Sequence[str], **more: Any) -> str:
+    """The user's name for a run, or a hash of the configuration under `keys`.
+
+    Args:
+        cfg: The configuration.
+        keys: Dotted keys of what decides the result.
+        **more: What decides it beside the configuration.
+    """
+    if cfg.run_id is not None:
+        return str(cfg.run_id)
+    tree = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    chosen = {key: OmegaConf.select(tree, key) for key in keys}
+    plain = {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for key, value in chosen.items()
+    }
+    return run_id(plain | more)
 
 
 def _relevant(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,8 @@ _OWN = ("diffusion", "nn", "autoencoding", "conditioning", "models", "data", "ev
 ALLOWED = (
     # Not core and apps: they write files and start processes.
     *(f"ldmlab.{layer}." for layer in (*_OWN, "interop", "training")),
+    "optuna.samplers.",
+    "optuna.pruners.",
     "torch.optim.",
     "lightning.pytorch.loggers.",
     "lightning.pytorch.callbacks.",

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,34 +28,67 @@ _INHERITED = (
 ).split()
 
 
+# A job inside an allocation of SLURM is no task of it: it starts its own processes.
+_INHERITED_PREFIXES = ("TORCHELASTIC_", "SLURM_", "PMI")
+# Handed on to the job, which saves; the sweeping process then leaves as if it had got it alone.
+_FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+_LOOK_EVERY = 1.0
+
+
 @dataclass(frozen=True)
 class Job:
-    """One finished job of a multirun."""
+    """One finished job of a multirun.
+
+    Attributes:
+        overrides: Its arguments.
+        code: What it exited with.
+        seconds: How long it took.
+        metrics: What it reported.
+        stopped: Whether `watch` ended it.
+    """
 
     overrides: tuple[str, ...]
     code: int
     seconds: float
     metrics: Mapping[str, float]
+    stopped: bool = False
 
 
-def run_job(program: Sequence[str], overrides: Sequence[str]) -> Job:
+def run_job(
+    program: Sequence[str],
+    overrides: Sequence[str],
+    log: Path | None = None,
+    watch: Callable[[], bool] | None = None,
+    holds: Sequence[int] = (),
+) -> Job:
     """Run one job to its end, whatever that is.
 
     Args:
         program: The command that starts a single run.
         overrides: The job's arguments, as a user would type them.
+        log: File that its output is added to; None shows it.
+        watch: Looks at the job every second, and once after its end; True asks it to save and
+            stop.
+        holds: File descriptors that the job keeps open too, such as those of locks.
 
     Returns:
         What became of it, with the metrics that it reported.
+
+    Raises:
+        SystemExit: This process was asked to stop; the job has saved and stopped before.
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ldmlab-job-") as folder:
         result = Path(folder) / "metrics.json"
         environment = {**_clean(os.environ), _RESULT: str(result)}
         command = [*program, *overrides, "hydra.mode=RUN"]
-        code = _wait(subprocess.Popen(command, env=environment))
+        with nullcontext() if log is None else log.open("ab") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, pass_fds=holds
+            )
+            code, told = _wait(process, watch)
         metrics = json.loads(result.read_text()) if result.exists() else {}
-    return Job(tuple(overrides), code, time.monotonic() - start, metrics)
+    return Job(tuple(overrides), code, time.monotonic() - start, metrics, told)
 
 
 def report(metrics: Mapping[str, float]) -> None:
@@ -81,11 +115,11 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name not in _INHERITED and not name.startswith("TORCHELASTIC_")
+        if name not in _INHERITED and not name.startswith(_INHERITED_PREFIXES)
     }
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], watch: Callable[[], bool] | None) -> tuple[int, bool]:
     """Wait for a job, handing on the signals that ask it to save and stop."""
     stopped: list[int] = []
 
@@ -93,15 +127,31 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         stopped.append(number)
         process.send_signal(number)
 
-    before = signal.signal(signal.SIGTERM, forward)
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
+        told = watch is not None and _observe(process, watch)
         code = process.wait()
     except KeyboardInterrupt:
         process.wait()  # the terminal interrupted the job as well: let it save
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if stopped:
         sys.exit(128 + stopped[0])
     # A job killed by a signal counts as a shell would count it.
-    return code if code >= 0 else 128 - code
+    return (code if code >= 0 else 128 - code), told
+
+
+def _observe(process: subprocess.Popen[bytes], watch: Callable[[], bool]) -> bool:
+    """Look at a job until it ends; gives whether it was told to."""
+    while process.poll() is None:
+        if watch():
+            process.terminate()
+            return True
+        try:
+            process.wait(_LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            continue
+    watch()
+    return False

@@ -64,7 +64,7 @@ def parse(argument: str) -> Override:
     adds = key.startswith("+")
     if is_text(name):
         return Override(argument, name, _literal(name, text), adds)
-    parsed = _parse_with_hydra(argument)
+    parsed = parse_with_hydra(argument)
     if parsed.is_sweep_override():
         values = parsed.value()
         choices = values.list if isinstance(values, ChoiceSweep) else []
@@ -86,7 +86,7 @@ def unprotect(argument: str) -> str:
     key, _, text = argument.partition("=")
     if not is_text(key.lstrip("+")) or not text.startswith(("'", '"')):
         return argument
-    return f"{key}={_unescape(str(_parse_with_hydra(argument).value()))}"
+    return f"{key}={_unescape(str(parse_with_hydra(argument).value()))}"
 
 
 def refuse_sweeps(overrides: Sequence[Override]) -> None:
@@ -131,7 +131,12 @@ def _quote(text: str) -> str:
     return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
-def _parse_with_hydra(argument: str) -> HydraOverride:
+def parse_with_hydra(argument: str) -> HydraOverride:
+    """Take one argument apart as Hydra's own grammar does.
+
+    Raises:
+        UserError: If its value cannot be read.
+    """
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ldmlab.apps.build import build_data, learning_rate
+from ldmlab.apps.environment import redact
 from ldmlab.apps.finetune import spec_to_start_from
-from ldmlab.apps.identity import run_id
+from ldmlab.apps.identity import name_of_run
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.errors import UserError
@@ -70,7 +71,7 @@ class Session:
 
     def id(self, keys: Sequence[str], **more: Any) -> str:
         """The user's name for a run, or a hash of the configuration under `keys`."""
-        return str(self.cfg.run_id or run_id(_select(self.cfg, keys) | more))
+        return name_of_run(self.cfg, keys, **more)
 
     def run_folder(self, stage: str, id: str) -> RunFolder:
         """The folder of a stage's run, made or found again."""
@@ -149,8 +150,9 @@ class Session:
 
     def _open_loggers(self, stage: str, folder: RunFolder) -> list[Any]:
         self.close()
-        wandb = _plain(self.cfg.logger.wandb)
-        self.loggers = build_loggers(folder.path, stage, wandb, _plain(self.cfg))
+        # As in config.yaml: a key of the environment may have been resolved.
+        shown = _plain(OmegaConf.create(redact(OmegaConf.to_yaml(self.cfg, resolve=True))))
+        self.loggers = build_loggers(folder.path, stage, shown["logger"]["wandb"], shown)
         return self.loggers
 
     def _trainer_options(self, stage: str, folder: RunFolder) -> dict[str, Any]:
@@ -190,11 +192,6 @@ class Session:
 
 def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def _select(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    tree = OmegaConf.create(_plain(cfg))
-    return {key: _plain(OmegaConf.select(tree, key)) for key in keys}
 
 
 def _timing(folder: RunFolder) -> Path:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.core.tensors import to_unit_range
+from ldmlab.data.decoding import BrokenFileError
+from ldmlab.data.sample import Sample
+from ldmlab.data.view import View
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,20 @@ def read_start(cfg: DictConfig, spec: DataSpec) -> Start | None:
         if cfg.inpaint is not None:
             raise UserError("inpaint= names what to paint anew of a picture: give image= too")
         return None
-    image = _pixels("image", cfg.image, spec, Image.Resampling.BICUBIC)
+    image = _square("image", cfg.image, spec)
     if cfg.inpaint is None:
         return Start(image, None)
-    white = _pixels("inpaint", cfg.inpaint, spec, Image.Resampling.NEAREST).mean(1, keepdim=True)
+    white = _square("inpaint", cfg.inpaint, spec).mean(1, keepdim=True)
     return Start(image, (white > 0).to(image.dtype))
 
 
-def _pixels(key: str, path: str, spec: DataSpec, resampling: Image.Resampling) -> Tensor:
+def _square(key: str, path: str, spec: DataSpec) -> Tensor:
     """The middle square of a picture, at the size and with the channels of the data."""
-    mode = "L" if spec.image_channels == 1 else "RGB"
     try:
-        with Image.open(Path(path)) as picture:
-            upright = ImageOps.exif_transpose(picture).convert(mode)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{key}={path} cannot be read as a picture: {error}") from error
-    fitted = ImageOps.fit(upright, (spec.image_size, spec.image_size), resampling)
-    pixels = torch.from_numpy(np.array(fitted)).reshape(spec.image_size, spec.image_size, -1)
-    return to_unit_range(pixels.movedim(-1, 0)[None])
+        seen = View(spec.image_size)(Sample(Path(path).read_bytes()))
+    except OSError as error:
+        raise UserError(f"{key}={path} cannot be read ({error.strerror})") from error
+    except BrokenFileError as error:
+        raise UserError(f"{key}={path} {error}") from error
+    pixels = to_unit_range(seen.image[None])
+    return pixels if spec.image_channels == 3 else pixels.mean(1, keepdim=True)

@@ -71,6 +71,12 @@ DEVICES = Check(
 
 # The first pattern that matches a dotted key decides.
 RULES: tuple[tuple[str, Check], ...] = (
+    ("sweep.space.*", Check("values such as interval(0,1)", lambda x: isinstance(x, str))),
+    ("sweep.direction", one_of("minimize", "maximize")),
+    ("sweep.pruning.direction", one_of("minimize", "maximize")),
+    ("n_trials", POSITIVE_INT),
+    ("workers", POSITIVE_INT),
+    ("launcher.slurm.cpus_per_task", POSITIVE_INT),
     ("seed", SEED),
     ("to", one_of("diffusers", "safetensors")),
     ("name", NAME),

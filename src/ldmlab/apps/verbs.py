@@ -16,6 +16,7 @@ class Source(Enum):
 
     HYDRA = "composed by Hydra's own main, with its flags"
     CONF = "composed from conf/<verb>.yaml"
+    SEARCH = "composed from conf/sweep.yaml; several values for a key are what is searched"
     RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
 
 
@@ -85,6 +86,18 @@ _TABLE = (
         ),
         "ldmlab.apps.evaluate:run",
         Source.RUN,
+    ),
+    Verb(
+        "sweep",
+        "Search the values that make a metric best; start it several times to search faster.",
+        (
+            ("ldmlab sweep sweep=optuna_lr n_trials=20", "the learning rate of stage two"),
+            ("ldmlab sweep sweep=optuna_lr n_trials=40", "twenty more: nothing is done twice"),
+            ("ldmlab sweep sweep=optuna_guidance sweep.metric=caption_accuracy", "by the card"),
+            ("ldmlab sweep sweep.metric=val/loss stages.diffusion.lr=interval(1e-4,1e-2)", "own"),
+        ),
+        "ldmlab.apps.sweep:run",
+        Source.SEARCH,
     ),
     Verb(
         "describe",

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume
@@ -62,7 +63,7 @@ class Trial:
             use_distributed_sampler=False,
             callbacks=[StepCounter(), *self.callbacks],
             logger=list(self.loggers),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *_environment()],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
@@ -75,6 +76,12 @@ class Trial:
         path = None if resume is None else resume.path
         trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """SLURM's ranks where there are any; saving and queueing again is for `Preemption` alone."""
+    found = SLURMEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if found else []
 
 
 def _quiet() -> None:

@@ -24,25 +24,15 @@ def build_loggers(
         stage: Name of the stage.
         wandb: Arguments of `WandbLogger` and `mode`; None for none.
         config: What to show as the run's configuration.
+
+    Raises:
+        UserError: Weights & Biases cannot be reached, and is asked for online.
     """
     loggers: list[Logger] = [MetricsFile(folder / "metrics.csv")]
     if wandb is not None:
-        from lightning.pytorch.loggers import WandbLogger  # slow, and not for everyone
+        from ldmlab.training.callbacks.wandb_run import open_wandb  # slow, and not for everyone
 
-        options = dict(wandb)
-        loggers.append(
-            WandbLogger(
-                # One run of wandb for one run of ours, however often it is continued.
-                id=f"{stage}-{folder.name}",
-                name=f"{stage}-{folder.name}",
-                job_type=stage,
-                resume="allow",
-                offline=options.pop("mode") == "offline",
-                save_dir=str(folder),
-                config=dict(config),
-                **options,
-            )
-        )
+        loggers.append(open_wandb(folder, stage, wandb, config))
     return loggers
 
 

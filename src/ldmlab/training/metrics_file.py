@@ -68,7 +68,8 @@ class MetricsFile(Logger):
         if values:
             self._rows.setdefault(step or 0, {}).update(values)
             self._unsaved += 1
-        if self._unsaved >= self.flush_every:
+        # Whoever watches the run, such as a search that prunes, judges it by its validation.
+        if self._unsaved >= self.flush_every or any(name.startswith("val/") for name in values):
             self.save()
 
     @rank_zero_only
