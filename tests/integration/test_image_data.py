@@ -155,7 +155,7 @@ def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
     root, words = tmp_path / "root", tmp_path / "vocab.txt"
     make("laion", root, None, 4, 16)
     words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "tree"]))
-    session = opened(root, "laion", "shards", f"data.vocabulary={words}")
+    session = opened(root, "laion", "shards", f"data.vocabulary={words}", "data.vocabulary_size=7")
     assert session.spec.vocabulary == tuple(words.read_text().splitlines())
     words.write_text("a\ntree\n")
     with pytest.raises(UserError, match=r"data\.vocabulary=.* lacks \[PAD\]"):

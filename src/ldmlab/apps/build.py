@@ -14,9 +14,9 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
+from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.listing import read_list
 from ldmlab.data.memory import BatchDataset, InMemory, Subset, check_memory, in_order
 from ldmlab.data.pictures import Pictures
 from ldmlab.diffusion.process import DiffusionProcess
@@ -57,17 +57,20 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
 
 
 def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
-    """The tokens of the captions: the user's file, or made from the first captions."""
+    """The tokens of the captions: the user's, or made from the first captions."""
     captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
     if captions is None:
         return None
-    path = cfg.data.get("vocabulary")
-    if path is not None:
-        tokens = tuple(read_list(path, "data.vocabulary"))
-        if missing := [special for special in SPECIALS if special not in tokens]:
-            raise UserError(f"data.vocabulary={path} lacks {missing[0]}: it is no WordPiece list")
-        return tokens
-    return tuple(build_vocabulary(captions, cfg.data.vocabulary_size or PUBLISHED_VOCABULARY))
+    source, size = cfg.data.get("vocabulary"), cfg.data.vocabulary_size
+    if source is None:
+        return tuple(build_vocabulary(captions, size or PUBLISHED_VOCABULARY))
+    tokens = read_vocabulary(source)
+    if size is not None and len(tokens) != size:
+        raise UserError(
+            f"data.vocabulary={source} has {len(tokens):,} tokens, and data.vocabulary_size={size} "
+            f"are asked for: set data.vocabulary_size={len(tokens)}"
+        )
+    return tokens
 
 
 def data_spec(cfg: DictConfig) -> DataSpec:

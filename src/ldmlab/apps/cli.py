@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from ldmlab.core.errors import UserError
+
+_PACKAGE = Path(__file__).parents[1]
+_as_python_has_it = warnings.formatwarning
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             an interrupt, or with the verb's own code. Success returns.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = _format_warning
     try:
         code = _dispatch(arguments)
     except UserError as error:
@@ -80,6 +86,19 @@ def _repeats(arguments: list[str]) -> bool:
 
 def _say(message: str) -> None:
     print(f"ldmlab: error: {message}", file=sys.stderr)
+
+
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Our own warnings speak to the user, in one line; those of others name their source."""
+    if issubclass(category, UserWarning) and Path(filename).is_relative_to(_PACKAGE):
+        return f"ldmlab: warning: {message}\n"
+    return _as_python_has_it(message, category, filename, lineno, line)
 
 
 if __name__ == "__main__":

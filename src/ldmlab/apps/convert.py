@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ldmlab.apps.bring_in import write_run
-from ldmlab.apps.foreign import read_table, read_tensors, read_vocabulary
+from ldmlab.apps.foreign import read_table, read_tensors
 from ldmlab.apps.take_out import take_out
+from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import new_folder
 from ldmlab.interop.imported import Imported
@@ -46,7 +47,7 @@ def _import_compvis(cfg: DictConfig) -> Imported:
     if cfg.config is None:
         raise UserError("compvis= needs config=<the YAML file published with the checkpoint>")
     table = read_table(cfg.config)
-    words = None if cfg.vocabulary is None else read_vocabulary(cfg.vocabulary)
+    words = None if cfg.vocabulary is None else read_vocabulary(cfg.vocabulary, "vocabulary")
     return import_compvis(table, read_tensors(cfg.compvis), words)
 
 

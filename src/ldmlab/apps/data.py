@@ -1,4 +1,4 @@
-"""`ldmlab data`: check a data set on disk, or make a specimen of one."""
+"""`ldmlab data`: check a data set on disk, make a specimen of one, or a tokenizer for it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ldmlab.apps.conf import conf_dir
 from ldmlab.apps.instantiate import build
+from ldmlab.apps.tokenizer import make_tokenizer
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.records import Batch
@@ -35,12 +36,9 @@ def run(cfg: DictConfig) -> None:
         cfg: An experiment's configuration with this verb's keys.
 
     Raises:
-        UserError: The data cannot be used, or the specimen not be written.
+        UserError: The data cannot be used, or the result not be written.
     """
-    if cfg.action == "make":
-        _make(cfg)
-    else:
-        _check(cfg)
+    {"check": _check, "make": _make, "tokenizer": make_tokenizer}[cfg.action](cfg)
 
 
 def _make(cfg: DictConfig) -> None:
@@ -71,7 +69,7 @@ def _check(cfg: DictConfig) -> None:
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         for split, data in splits.items():
             if isinstance(data, Pictures):
-                reports[split] = report = Report()
+                reports[split] = report = Report(damaged=getattr(data.layout, "damaged", {}))
                 found = inspect(data, cfg.data.num_workers)
                 for finding in progress.track(found, total=len(data), description=split):
                     report.add(finding, earlier)
@@ -144,6 +142,8 @@ def _show(split: str, report: Report, classes: tuple[str, ...]) -> None:
         console.print(f"  broken: {name} {why}", markup=False)
     for name, first in list(report.duplicates.items())[:_SHOWN]:
         console.print(f"  duplicate: {name} of {first}", markup=False)
+    for why in list(report.damaged.values())[:_SHOWN]:
+        console.print(f"  damaged: {why}", markup=False)
     for name in report.uncaptioned[:_SHOWN]:
         console.print(f"  no caption: {name}", markup=False)
 
@@ -157,6 +157,7 @@ def _plain(report: Report) -> dict[str, Any]:
         "classes": {str(label): count for label, count in sorted(report.classes.items())},
         "mask_labels": {str(k): count for k, count in sorted(report.mask_labels.items())},
         "broken": report.broken,
+        "damaged": report.damaged,
         "captioned": report.captioned,
         "uncaptioned": report.uncaptioned,
         "duplicates": report.duplicates,

@@ -1,4 +1,4 @@
-"""Files of strangers: tensors, tables and words, read as data and never run."""
+"""Files of strangers: tensors, and tables, read as data and never run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from ldmlab.core.errors import UserError
-from ldmlab.data.listing import read_list
 from ldmlab.training.checkpoints import read_checkpoint
-
-_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 class _Name:
@@ -63,20 +60,6 @@ def read_table(path: str | Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise UserError(f"config={path} holds no table of keys")
     return table
-
-
-def read_vocabulary(path: str | Path) -> list[str]:
-    """The tokens of a vocab.txt, a line each.
-
-    Raises:
-        UserError: The file cannot be read, repeats a token or lacks BERT's special ones.
-    """
-    tokens = read_list(path, "vocabulary")
-    if missing := [token for token in _SPECIALS if token not in tokens]:
-        raise UserError(f"vocabulary={path} lacks {missing[0]}: is it BERT's vocab.txt?")
-    if len(set(tokens)) < len(tokens):
-        raise UserError(f"vocabulary={path} has a token twice: is it BERT's vocab.txt?")
-    return tokens
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

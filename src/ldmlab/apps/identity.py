@@ -37,6 +37,8 @@ _IRRELEVANT = (
     "data.*root",
     "data.num_workers",
     "data.*max_bad",
+    "data.*cache",
+    "data.*cache_gib",
     "data.in_memory",
     "data.latents",
     "max_steps",

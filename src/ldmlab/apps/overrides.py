@@ -17,7 +17,7 @@ from ldmlab.core.errors import UserError
 _CAPTION_NAMES = {"caption", "also", "avoid"}
 _TEXT_NAMES = _CAPTION_NAMES | {
     "captions", "run", "out", "config", "root", "folder", "path", "weak", "image", "inpaint",
-    "images", "latents", "masks", "vocabulary", "train_list", "validation_list",
+    "images", "latents", "masks", "vocabulary", "train_list", "validation_list", "cache", "encoder",
     "compvis", "diffusers", "weights",
 }  # fmt: skip
 

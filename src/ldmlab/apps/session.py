@@ -19,6 +19,7 @@ from ldmlab.apps.finetune import spec_to_start_from
 from ldmlab.apps.identity import name_of_run
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
+from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
@@ -111,6 +112,7 @@ class Session:
                 console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
                 self.seconds[stage] = spent
                 return
+            self._check_vocabulary(resume)
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
         if cfg.lr_rule == "paper" and is_main_process():
             rate = learning_rate(cfg, options, options.lr)
@@ -170,6 +172,14 @@ class Session:
             # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
             "sync_batchnorm": self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available(),
         }
+
+    def _check_vocabulary(self, resume: Resume) -> None:
+        """A token number means the same word before and after an interruption."""
+        if resume.vocabulary != self.spec.vocabulary:
+            raise UserError(
+                f"{resume.path} was trained on captions in other tokens than these: give "
+                "data.vocabulary and data.root as they were, or another run_id"
+            )
 
     def _resume_from(self, folder: RunFolder) -> Resume | None:
         """The checkpoint to continue from, as `resume` asks for."""

@@ -136,11 +136,12 @@ _TABLE = (
     ),
     Verb(
         "data",
-        "Check a data set on disk, or make a small valid specimen of one.",
+        "Check a data set on disk, make a small valid specimen of one, or a tokenizer for it.",
         (
             ("ldmlab data action=check data=imagenet data.root=/data/imagenet", "read every file"),
             ("ldmlab data action=make data=celebahq out=specimen", "a small valid data set"),
             ("ldmlab data action=make data=imagenet form=tars out=specimen", "in another form"),
+            ("ldmlab data action=tokenizer data=laion data.root=R out=words", "from its captions"),
         ),
         "ldmlab.apps.data:run",
         Source.CONF,

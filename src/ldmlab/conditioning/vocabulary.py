@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -46,11 +48,28 @@ class WordPiece:
 
     def __init__(self, vocabulary: Sequence[str], max_length: int = 77) -> None:
         self.vocabulary = list(vocabulary)
-        self._tokenizer = BertWordPieceTokenizer({w: i for i, w in enumerate(vocabulary)})
+        self.max_length = max_length
+        numbers = {token: number for number, token in enumerate(vocabulary)}
+        self._tokenizer = BertWordPieceTokenizer(numbers)
         self._tokenizer.enable_truncation(max_length)
-        self._tokenizer.enable_padding(length=max_length)
+        self._tokenizer.enable_padding(pad_id=numbers["[PAD]"], length=max_length)
+        self._seen, self._cut, self._tell_at = 0, 0, 1
 
     def __call__(self, captions: Sequence[str]) -> Int[Tensor, "b n"]:
-        """Token numbers of each caption."""
-        ids = [e.ids for e in self._tokenizer.encode_batch(list(captions))]
-        return torch.tensor(ids, device="cpu")
+        """Token numbers of each caption; a warning counts those that were cut."""
+        encodings = self._tokenizer.encode_batch(list(captions))
+        self._seen += len(encodings)
+        self._cut += sum(bool(encoding.overflowing) for encoding in encodings)
+        if self._cut >= self._tell_at:
+            self._tell_at = 10 ** len(str(self._cut))
+            warnings.warn(
+                f"{self._cut:,} of {self._seen:,} captions so far are longer than "
+                f"{self.max_length} tokens and were cut",
+                stacklevel=2,
+            )
+        return torch.tensor([encoding.ids for encoding in encodings], device="cpu")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole tokenizer as a `tokenizer.json`, without a length."""
+        whole = BertWordPieceTokenizer({t: n for n, t in enumerate(self.vocabulary)})
+        whole.save(os.fspath(path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import Sampler
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
+from ldmlab.data.windows import Blocks, WindowedEpoch
 
 
 class Visit(int):
@@ -33,6 +35,13 @@ class Visit(int):
         return int(self), self.seed
 
 
+@runtime_checkable
+class _Epoch(Protocol):
+    """One epoch's order: which sample comes at which place."""
+
+    def __getitem__(self, place: int, /) -> int | torch.Tensor: ...
+
+
 class StepBatches(Sampler[list[int]]):
     """An endless stream of batches in which step k depends on (seed, k) only.
 
@@ -46,6 +55,8 @@ class StepBatches(Sampler[list[int]]):
         start: Number of steps already taken.
         rank: Number of this process.
         world_size: Number of processes; divides the batch size.
+        blocks: Which samples lie together on disk, for data that is read in windows; by default
+            any sample may follow any other.
 
     Raises:
         UserError: The data set is empty, or the batch cannot be divided.
@@ -59,6 +70,7 @@ class StepBatches(Sampler[list[int]]):
         start: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        blocks: Blocks | None = None,
     ) -> None:
         if num_samples < 1:
             raise UserError("the training data holds no samples; look at data.root")
@@ -71,23 +83,35 @@ class StepBatches(Sampler[list[int]]):
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
-        self.rows = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self.rows = range(batch_size)[
+            rank * batch_size // world_size : (rank + 1) * batch_size // world_size
+        ]
+        self.blocks = blocks
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of visits, from step `start` on, without end."""
         step = self.start
-        epoch, permutation = -1, torch.empty(0)
+        epoch = step * self.batch_size // self.num_samples
+        order = self._order(epoch)
         while True:
             batch: list[int] = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if position // self.num_samples != epoch:
-                    epoch = position // self.num_samples
-                    permutation = self._permutation(epoch)
-                index = int(permutation[position % self.num_samples])
+            for row in self.rows:
+                number, place = divmod(step * self.batch_size + row, self.num_samples)
+                if number != epoch:
+                    epoch, order = number, self._order(number)
+                index = int(order[place])
                 batch.append(Visit(index, derive_seed("visit", self.seed, epoch, index)))
-            yield batch[self.rows]
+            yield batch
             step += 1
 
-    def _permutation(self, epoch: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(derive_seed("epoch", self.seed, epoch))
-        return torch.randperm(self.num_samples, generator=generator)
+    def _order(self, epoch: int) -> _Epoch:
+        seed = derive_seed("epoch", self.seed, epoch)
+        if self.blocks is not None:
+            return WindowedEpoch(self.blocks, seed)
+        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(seed))
+
+
+def blocks_of(dataset: object) -> Blocks | None:
+    """Which samples of a data set lie together on disk; None where that does not matter."""
+    blocks = getattr(dataset, "blocks", None)
+    return blocks if isinstance(blocks, Blocks) else None

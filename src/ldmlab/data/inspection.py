@@ -90,6 +90,7 @@ class Report:
     Attributes:
         count: Samples.
         broken: Unusable samples and why.
+        damaged: Archives that could be read in part only, and why.
         sizes: Widths and heights of the images.
         classes: Samples a class number.
         mask_labels: Samples in which a mask label occurs.
@@ -100,6 +101,7 @@ class Report:
 
     count: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     classes: Counter[int] = field(default_factory=Counter)
     mask_labels: Counter[int] = field(default_factory=Counter)

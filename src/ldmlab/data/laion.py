@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+import tempfile
+import warnings
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from ldmlab.data.decoding import EXTENSIONS, decode_text
-from ldmlab.data.listing import (
-    Names,
-    check_split,
-    existing_root,
-    files_below,
-    held_out,
-    nothing_found,
-)
+from ldmlab.core.errors import UserError
+from ldmlab.core.random import derive_seed
+from ldmlab.data.decoding import BrokenFileError
+from ldmlab.data.listing import check_split
 from ldmlab.data.sample import Sample
-from ldmlab.data.tars import Archives, Member, members
+from ldmlab.data.shard_facts import Filters, caption_of
+from ldmlab.data.shard_index import IMAGE, JSON, ROW, TEXT, ShardIndex
+from ldmlab.data.shards import ShardFiles, find_shards
+from ldmlab.data.tars import BLOCK, name_in
+from ldmlab.data.windows import Blocks
 
-_WANTED = "img2dataset shards (00000.tar, ... of key.jpg, key.txt, key.json)"
-_IMAGE, _TEXT, _JSON = range(3)
+_REMEMBERED = 64  # shards whose rows are held in memory
 
 
 class Shards:
-    """Images with captions in tar shards, at random access.
+    """Images with captions in tar shards, at random access and in constant memory.
+
+    An index tells where each sample lies; it is made once and kept. Rows of an index are held
+    for the few shards in use only, so nothing grows with the number of samples.
 
     Args:
         split: `train` or `validation`.
-        root: Folder of the shards.
-        validation_share: Part of the samples that is held out, by a hash of shard and key.
+        root: Folder of the shards; or a pattern, `/data/{00000..00099}.tar`; or an address that
+            fsspec knows, such as `s3://bucket/{00000..00099}.tar`.
+        validation_share: Part of the samples that is held out: whole shards as far as it goes,
+            so that validation reads few of them.
+        filters: Which samples are wanted; all by default.
+        window: Samples that training shuffles among each other, about: their shards are read at
+            the same time.
+        cache: Folder of the index, and of shards fetched from an address.
+        cache_gib: What fetched shards may take, in gibibytes.
+        max_bad: How many damaged shards to bear.
 
     Raises:
-        UserError: There are no shards, or one is cut short.
+        UserError: There are no samples, or too many shards are damaged.
     """
 
     classes: tuple[str, ...] = ()
@@ -44,75 +57,155 @@ class Shards:
         split: str,
         root: str | os.PathLike[str] | None = None,
         validation_share: float = 0.001,
+        filters: Filters | None = None,
+        window: int = 65_536,
+        cache: str | os.PathLike[str] | None = None,
+        cache_gib: float = 100.0,
+        max_bad: int = 0,
     ) -> None:
         check_split(split)
-        self.root = existing_root(root, _WANTED)
-        shards = files_below(self.root, {".tar"})
-        names: list[str] = []
-        places: list[list[int]] = []
-        for number, shard in enumerate(shards):
-            for key, parts in _keys(members(self.root / shard)).items():
-                if _IMAGE in parts:
-                    names.append(f"{shard}/{key}")
-                    places.append([number, *(v for kind in range(3) for v in _place(parts, kind))])
-        if not names:
-            raise nothing_found(self.root, _WANTED, "change data.root")
-        chosen = held_out(names, split, validation_share)
-        self._archives = Archives([self.root / shard for shard in shards])
-        self._names = Names([names[i] for i in chosen])
-        self._places = np.array(places, np.int64)[chosen]
+        self.root = "" if root is None else os.fspath(root)
+        cache = Path(cache or Path(tempfile.gettempdir()) / f"ldmlab-shards-{os.getuid()}")
+        shards = find_shards(self.root or None, cache.expanduser(), cache_gib)
+        self._filters = filters or Filters()
+        self._files = ShardFiles(shards)
+        self._index = ShardIndex(shards, cache.expanduser() / "index")
+        counts, total, self.damaged = self._count()
+        if len(self.damaged) > max_bad:
+            raise UserError(
+                f"{len(self.damaged)} of the {len(shards)} shards of data.root={self.root} are "
+                f"damaged, data.max_bad={max_bad} are allowed; the first: "
+                f"{next(iter(self.damaged.values()))}"
+            )
+        if counts.sum() < 2:
+            raise UserError(
+                f"data.root={self.root} has {total} images in {len(shards)} shards, and "
+                f"{counts.sum()} of them pass the filters (data.min_side, ...): 2 are needed"
+            )
+        self._held = held_out_rows([shard.name for shard in shards], counts, validation_share)
+        self._validation = split == "validation"
+        self.blocks = Blocks(self._held if self._validation else counts - self._held, window)
+        self._ends = np.cumsum(self.blocks.sizes).tolist()
+        self._rows: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return self._ends[-1]
 
     def name(self, index: int) -> str:
-        """Shard and key."""
-        return str(self.root / self._names[index])
+        """Shard and key; the key is a label only, whatever path it spells."""
+        shard, row = self._place(index)
+        try:
+            header = self._files.read(shard, row[IMAGE] - BLOCK, BLOCK)
+        except BrokenFileError:
+            return f"{self._files.shards[shard].name} byte {row[IMAGE]}"
+        return f"{self._files.shards[shard].name}/{name_in(header)}"
 
     def read(self, index: int) -> Sample:
         """Image and caption.
 
         Raises:
-            BrokenFileError: The shard has changed since it was indexed.
+            BrokenFileError: The shard is gone, or has changed since it was indexed.
         """
-        image = self._part(index, _IMAGE)
-        assert image is not None
-        return Sample(image, caption=self.caption(index))
+        shard, row = self._place(index)
+        image = self._part(shard, row, IMAGE)
+        assert image is not None  # or the index would not have it
+        return Sample(image, caption=self._caption(shard, row))
 
     def caption(self, index: int) -> str:
-        """The caption; empty where there is none."""
-        text = self._part(index, _TEXT)
-        if text is not None:
-            return decode_text(text)
-        facts = self._part(index, _JSON)
-        if facts is None:
-            return ""
+        """The caption; empty where there is none, or no reading it."""
         try:
-            found = json.loads(facts)
-        except ValueError:
+            return self._caption(*self._place(index))
+        except BrokenFileError:
             return ""
-        caption = found.get("caption") if isinstance(found, dict) else None
-        return decode_text(str(caption or "").encode())
 
-    def _part(self, index: int, kind: int) -> bytes | None:
-        archive, *places = self._places[index].tolist()
-        offset, size = places[2 * kind : 2 * kind + 2]
-        return None if offset < 0 else self._archives.read(archive, offset, size)
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_rows": OrderedDict()}
+
+    def _count(self) -> tuple[Int[np.ndarray, " shards"], int, dict[str, str]]:
+        """Wanted samples of each shard, samples in all, and what is wrong with which shards."""
+        counts, total, skipped = np.zeros(len(self._files.shards), np.int64), 0, 0
+        damaged: dict[str, str] = {}
+        for number, shard in enumerate(self._index.build()):
+            counts[number] = self._filters(shard.rows).sum()
+            total += len(shard.rows)
+            skipped += shard.skipped
+            if shard.damage is not None:
+                damaged[self._files.shards[number].name] = shard.damage
+        if damaged:
+            warnings.warn(
+                f"{len(damaged)} of {len(counts)} shards are damaged, and read as far as they go; "
+                f"the first: {next(iter(damaged.values()))}",
+                stacklevel=2,
+            )
+        if skipped:
+            warnings.warn(f"{self.root}: keys without an image: {skipped:,}", stacklevel=2)
+        return counts, total, damaged
+
+    def _place(self, index: int) -> tuple[int, dict[str, int]]:
+        """A sample's shard and row."""
+        index = int(index)
+        shard = bisect_right(self._ends, index)
+        rows = self._rows.get(shard)
+        if rows is None:
+            rows = self._rows[shard] = self._load(shard)
+            if len(self._rows) > _REMEMBERED:
+                self._rows.popitem(last=False)
+        row = rows[index - self._ends[shard] + len(rows)]
+        return shard, dict(zip(ROW.names or (), row.item(), strict=True))
+
+    def _load(self, shard: int) -> np.ndarray:
+        """The rows of a shard that belong to this split."""
+        rows = self._index[shard].rows
+        rows = rows[self._filters(rows)]
+        chosen = split_rows(self._files.shards[shard].name, len(rows), int(self._held[shard]))
+        return rows[chosen if self._validation else ~chosen]
+
+    def _caption(self, shard: int, row: dict[str, int]) -> str:
+        text = self._part(shard, row, TEXT)
+        return caption_of(None if text is not None else self._part(shard, row, JSON), text)
+
+    def _part(self, shard: int, row: dict[str, int], kind: str) -> bytes | None:
+        offset = row[kind]
+        return self._files.read(shard, offset, row[f"{kind}_size"]) if offset else None
 
 
-def _keys(found: Iterable[Member]) -> dict[str, dict[int, Member]]:
-    """The members of a shard by key and kind."""
-    keys: dict[str, dict[int, Member]] = {}
-    for member in found:
-        path = PurePosixPath(member.name)
-        stem, _, extension = path.name.partition(".")
-        kind = {"txt": _TEXT, "json": _JSON}.get(extension.lower())
-        if kind is None and f".{extension.lower()}" in EXTENSIONS:
-            kind = _IMAGE
-        if kind is not None:
-            keys.setdefault(str(path.parent / stem), {})[kind] = member
-    return keys
+def held_out_rows(
+    names: Sequence[str], counts: Int[np.ndarray, " shards"], share: float
+) -> Int[np.ndarray, " shards"]:
+    """How many samples of each shard are held out.
+
+    Shards give all they have in the order of the hash of their names, until there are enough; at
+    least one sample is on each side.
+
+    Args:
+        names: Of the shards.
+        counts: Samples in each.
+        share: Part of the samples to hold out.
+    """
+    total = int(counts.sum())
+    left = min(max(1, round(share * total)), total - 1)
+    held = np.zeros_like(counts)
+    for number in sorted(range(len(names)), key=lambda i: derive_seed("split", _base(names[i]))):
+        held[number] = min(left, counts[number])
+        left -= int(held[number])
+        if not left:
+            break
+    return held
 
 
-def _place(parts: dict[int, Member], kind: int) -> tuple[int, int]:
-    return (parts[kind].offset, parts[kind].size) if kind in parts else (-1, 0)
+def split_rows(name: str, count: int, held: int) -> Bool[np.ndarray, " count"]:
+    """Which samples of a shard are held out.
+
+    Args:
+        name: The shard's.
+        count: Its samples.
+        held: How many of them to hold out.
+    """
+    order = np.random.default_rng(derive_seed("split rows", _base(name))).permutation(count)
+    chosen = np.zeros(count, bool)
+    chosen[order[:held]] = True
+    return chosen
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]

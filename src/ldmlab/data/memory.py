@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch, LatentMoments
+from ldmlab.data.batches import blocks_of
+from ldmlab.data.windows import Blocks
 
 
 @runtime_checkable
@@ -47,6 +49,12 @@ class Subset(Dataset[Batch]):
     def __init__(self, dataset: BatchDataset, limit: int) -> None:
         self.dataset = dataset
         self.limit = min(limit, len(dataset))
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """Which samples lie together on disk; None where that does not matter."""
+        blocks = blocks_of(self.dataset)
+        return None if blocks is None else blocks.first(self.limit)
 
     def __len__(self) -> int:
         return self.limit

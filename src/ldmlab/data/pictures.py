@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch.utils.data import Dataset
@@ -12,11 +12,12 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
-from ldmlab.data.batches import Visit
+from ldmlab.data.batches import Visit, blocks_of
 from ldmlab.data.decoding import BrokenFileError
 from ldmlab.data.faults import Faults
 from ldmlab.data.sample import Layout, Sample
 from ldmlab.data.view import Seen, View
+from ldmlab.data.windows import Blocks
 
 
 class Pictures(Dataset[Batch]):
@@ -47,6 +48,11 @@ class Pictures(Dataset[Batch]):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.layout.classes
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """Which samples lie together on disk; None where that does not matter."""
+        return blocks_of(self.layout)
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -112,7 +118,8 @@ def broken_files(dataset: object) -> list[str]:
     pictures = pictures_of(dataset)
     if pictures is None:
         return []
-    return [pictures.layout.name(index) for index in pictures.faults.indices()]
+    damaged: Iterable[str] = getattr(pictures.layout, "damaged", ())
+    return [*damaged, *(pictures.layout.name(index) for index in pictures.faults.indices())]
 
 
 def pictures_of(dataset: object) -> Pictures | None:

@@ -12,7 +12,9 @@ from typing import BinaryIO
 from ldmlab.core.errors import UserError
 from ldmlab.data.decoding import BrokenFileError
 
-_BLOCK = tarfile.BLOCKSIZE
+BLOCK = tarfile.BLOCKSIZE
+"""Bytes of a header; a member's data follows it."""
+
 _LONG_NAME = b"L"
 _PAX = b"x"
 _PAX_GLOBAL = b"g"
@@ -50,25 +52,39 @@ def members(path: Path, start: int = 0, size: int | None = None) -> Iterator[Mem
     try:
         with path.open("rb") as file:
             end = start + size if size is not None else os.fstat(file.fileno()).st_size
-            yield from _walk(file, path, start, end)
+            yield from walk(file, str(path), start, end)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _walk(file: BinaryIO, path: Path, offset: int, end: int) -> Iterator[Member]:
+def walk(file: BinaryIO, path: str, offset: int, end: int) -> Iterator[Member]:
+    """The regular files of an open archive.
+
+    Args:
+        file: What holds it.
+        path: Its name, for messages.
+        offset: Its first byte.
+        end: The byte after its last.
+
+    Yields:
+        Each member in order.
+
+    Raises:
+        UserError: It is no tar archive, or ends within a member.
+    """
     name: str | None = None
-    if offset + _BLOCK > end:
+    if offset + BLOCK > end:
         raise UserError(f"{path} is no tar archive: it is too short")
-    while offset + _BLOCK <= end:
+    while offset + BLOCK <= end:
         file.seek(offset)
-        block = file.read(_BLOCK)
+        block = file.read(BLOCK)
         if not block.strip(b"\0"):
             return
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise UserError(f"{path} is no uncompressed tar archive at byte {offset}") from error
-        data = offset + _BLOCK
+        data = offset + BLOCK
         if data + header.size > end:
             raise UserError(f"{path} is cut short within {name or header.name}: download it again")
         if header.type in (_LONG_NAME, _PAX):
@@ -77,7 +93,19 @@ def _walk(file: BinaryIO, path: Path, offset: int, end: int) -> Iterator[Member]
             if header.isreg():
                 yield Member(name or header.name, data, header.size)
             name = None
-        offset = data + (header.size + _BLOCK - 1) // _BLOCK * _BLOCK
+        offset = data + (header.size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def name_in(header: bytes) -> str:
+    """The name that a member's header gives it.
+
+    Args:
+        header: The block before the member's data.
+    """
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
+    except tarfile.HeaderError:
+        return "?"
 
 
 def _long_name(kind: bytes, data: bytes) -> str | None:
@@ -125,7 +153,15 @@ class Archives:
         return data
 
     def __getstate__(self) -> dict[str, object]:
-        return {"paths": self.paths, "_open": {}, "_process": -1}
+        return self.__dict__ | {"_open": {}, "_process": -1}
+
+    def open(self, archive: int) -> int:
+        """A descriptor of one file.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        return os.open(self.paths[archive], os.O_RDONLY)
 
     def _descriptor(self, archive: int) -> int:
         if self._process != os.getpid():
@@ -133,5 +169,5 @@ class Archives:
         if archive not in self._open:
             if len(self._open) >= 64:  # far below what a process may hold open
                 os.close(self._open.pop(next(iter(self._open))))
-            self._open[archive] = os.open(self.paths[archive], os.O_RDONLY)
+            self._open[archive] = self.open(archive)
         return self._open[archive]

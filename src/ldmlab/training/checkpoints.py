@@ -81,19 +81,24 @@ class Resume:
     Attributes:
         path: Its file.
         step: Steps behind it.
+        vocabulary: The tokens of the captions it was trained on; None for none.
     """
 
     path: Path
     step: int
+    vocabulary: tuple[str, ...] | None = None
 
     @classmethod
     def at(cls, path: str | Path) -> Resume:
-        """Read a checkpoint once, for its step.
+        """Read a checkpoint once, for what it tells.
 
         Raises:
             UserError: It cannot be read.
         """
-        return cls(Path(path), int(read_checkpoint(path)["state_dict"]["steps"]))
+        checkpoint = read_checkpoint(path)
+        tokens = checkpoint.get("facts", {}).get("spec", {}).get("vocabulary")
+        step = int(checkpoint["state_dict"]["steps"])
+        return cls(Path(path), step, None if tokens is None else tuple(tokens))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:

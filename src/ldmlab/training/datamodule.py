@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
-from ldmlab.data.batches import StepBatches
+from ldmlab.data.batches import StepBatches, blocks_of
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.steps import StepModule
 
@@ -116,6 +116,7 @@ class BatchDataModule(L.LightningDataModule):
             start,
             self.trainer.global_rank,
             self.trainer.world_size,
+            blocks_of(self.train),
         )
         return self._loader(self.train, batches)
 

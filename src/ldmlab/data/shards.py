@@ -1,0 +1,246 @@
+"""Where shards are: a folder, a pattern such as {00000..00099}.tar, or either on a remote store."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.listing import existing_root, files_below, nothing_found
+from ldmlab.data.tars import Archives
+
+WANTED = "img2dataset shards (00000.tar, ... of key.jpg, key.txt, key.json)"
+_ENDING = ".tar"
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST = 10_000_000
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class LocalShard:
+    """A shard on this machine's file system.
+
+    Attributes:
+        path: Its file.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return str(self.path)
+
+    def stamp(self) -> str:
+        """Another text when the file is another; empty where there is none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ""
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+    def open(self) -> int:
+        """A descriptor to read from.
+
+        Raises:
+            OSError: It is missing or cannot be read.
+        """
+        return os.open(self.path, os.O_RDONLY)
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A shard on a store that fsspec reaches, brought here whole when it is first read.
+
+    Attributes:
+        name: Its address.
+        folder: Where fetched shards lie, shared by all processes of a machine.
+        limit: Bytes they may take; those that were not read for longest go first.
+    """
+
+    name: str
+    folder: Path
+    limit: int
+
+    @property
+    def path(self) -> Path:
+        """Its file here, while it is here."""
+        return self.folder / (hashlib.blake2b(self.name.encode()).hexdigest()[:32] + _ENDING)
+
+    def stamp(self) -> str:
+        """A remote shard is taken never to change under its name: asking costs a round trip."""
+        return "remote"
+
+    def open(self) -> int:
+        """A descriptor to read from, once the shard is here.
+
+        Raises:
+            OSError: It cannot be fetched.
+        """
+        for attempt in range(_ATTEMPTS):
+            with _lock(self.path):
+                try:
+                    if not self.path.exists():
+                        self._fetch()
+                    os.utime(self.path)
+                    return os.open(self.path, os.O_RDONLY)
+                except FileNotFoundError as error:
+                    if error.filename != str(self.path):
+                        raise OSError(errno.ENOENT, "is not there") from error
+                except Exception as error:  # every store has exceptions of its own
+                    if attempt + 1 == _ATTEMPTS:
+                        words = " ".join(str(error).split()) or type(error).__name__
+                        raise OSError(errno.EIO, f"cannot be fetched: {words}") from error
+                    time.sleep(2.0**attempt)
+        raise OSError(errno.EIO, "data.cache_gib is too small for the shards in use")
+
+    def _fetch(self) -> None:
+        system, path = _file_system(self.name)
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
+        try:
+            system.get_file(path, str(partial))
+            self._make_room(partial.stat().st_size)
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _make_room(self, needed: int) -> None:
+        held = []
+        for path in self.folder.glob(f"*{_ENDING}"):
+            try:
+                status = path.stat()
+            except OSError:  # another process made room
+                continue
+            held.append((status.st_mtime, status.st_size, path))
+        total = needed + sum(size for _, size, _ in held)
+        for _, size, path in sorted(held):
+            if total <= self.limit:
+                return
+            path.unlink(missing_ok=True)  # who has it open keeps it
+            total -= size
+
+
+class ShardFiles(Archives):
+    """The bytes of shards, wherever they are.
+
+    Args:
+        shards: Where they are.
+    """
+
+    def __init__(self, shards: Sequence[LocalShard | RemoteShard]) -> None:
+        super().__init__([shard.path for shard in shards])
+        self.shards = shards
+
+    def open(self, archive: int) -> int:
+        """A descriptor of one shard, fetched where it has to be."""
+        return self.shards[archive].open()
+
+
+def find_shards(root: str | None, cache: Path, cache_gib: float) -> list[LocalShard | RemoteShard]:
+    """The shards that a user's `data.root` names, in order.
+
+    Args:
+        root: A folder, or a path with braces, on this machine or as `<protocol>://...`.
+        cache: Where remote shards may be kept.
+        cache_gib: Gibibytes they may take.
+
+    Raises:
+        UserError: It names none, or is no place that shards are read from.
+    """
+    text = "" if root is None else os.fspath(root)
+    if text.startswith("pipe:"):
+        raise UserError(f"data.root={text} is a command, and none is run: name a folder or address")
+    if "://" in text:
+        return _remote(text, cache / "shards", int(cache_gib * 2**30))
+    if _BRACES.search(text) and not Path(text).exists():
+        return [LocalShard(Path(name).expanduser()) for name in _expand(text)]
+    folder = existing_root(root, WANTED)
+    names = files_below(folder, {_ENDING})
+    if not names:
+        raise nothing_found(folder, WANTED, "change data.root")
+    return [LocalShard(folder / name) for name in names]
+
+
+def _remote(text: str, folder: Path, limit: int) -> list[LocalShard | RemoteShard]:
+    if _BRACES.search(text):
+        names = _expand(text)
+    elif text.endswith(_ENDING):
+        names = [text]
+    else:
+        system, path = _file_system(text)
+        try:
+            found = sorted(system.find(path))
+        except Exception as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"data.root={text} cannot be listed ({words}): name its shards as "
+                f"{text.rstrip('/')}/{{00000..00099}}.tar"
+            ) from error
+        names = [system.unstrip_protocol(name) for name in found if name.endswith(_ENDING)]
+    if not names:
+        raise UserError(f"data.root={text} holds no {WANTED}: change data.root")
+    _file_system(names[0])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.cache: {folder} cannot be made ({error.strerror})") from error
+    return [RemoteShard(name, folder, limit) for name in names]
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:  # an unknown protocol, or one without its package
+        raise UserError(f"data.root={address}: {' '.join(str(error).split())}") from error
+
+
+def _expand(pattern: str) -> list[str]:
+    """{00..12} and {a,b}, at any number of places."""
+    names = [pattern]
+    while match := _BRACES.search(names[0]):
+        choices = _choices(pattern, match.group(1))
+        if len(names) * len(choices) > _MOST:
+            raise UserError(f"data.root={pattern} names more than {_MOST:,} shards")
+        spans = [(name, _BRACES.search(name)) for name in names]
+        names = [
+            name[: found.start()] + choice + name[found.end() :]
+            for name, found in spans
+            if found is not None
+            for choice in choices
+        ]
+    return names
+
+
+def _choices(pattern: str, inside: str) -> list[str]:
+    if span := _RANGE.fullmatch(inside):
+        first, last = int(span[1]), int(span[2])
+        if not first <= last < first + _MOST:
+            raise UserError(f"data.root={pattern}: {{{inside}}} must rise, by {_MOST:,} at most")
+        return [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
+    if "," not in inside:
+        raise UserError(
+            f"data.root={pattern}: {{{inside}}} must be like {{00000..00099}} or {{a,b}}"
+        )
+    return inside.split(",")
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Let one process of this machine at a time fetch a shard."""
+    import fcntl
+
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

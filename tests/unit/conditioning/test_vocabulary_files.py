@@ -1,0 +1,124 @@
+"""Vocabularies on disk: what is read, what is made, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldmlab.conditioning.vocabulary import SPECIALS, WordPiece, build_vocabulary
+from ldmlab.conditioning.vocabulary_files import (
+    read_vocabulary,
+    train_vocabulary,
+    write_vocabulary,
+)
+from ldmlab.core.errors import UserError
+
+CAPTIONS = ("a red house by the sea", "Two houses, ONE tree near the hill.", "café 北京 🏠") * 5
+ODD = ["The RED houses", "", "unseen zebra, [SEP] 100%", "Über-café\x00 北", "tree " * 300]
+
+
+@pytest.fixture(scope="module")
+def tokens() -> tuple[str, ...]:
+    return train_vocabulary(CAPTIONS, 230)
+
+
+def test_captions_make_the_same_vocabulary_each_time(tokens) -> None:
+    assert tokens == train_vocabulary(list(CAPTIONS), 230)
+    assert tokens[:5] == SPECIALS and len(tokens) == len(set(tokens)) <= 230
+    assert {"house", "tree", "北"} <= set(tokens) and "House" not in tokens
+    pieces = WordPiece(tokens, 30)
+    known = pieces(["quartz vex 北京", "a house"])
+    assert tokens.index("[UNK]") not in known.flatten().tolist()
+
+
+@pytest.mark.parametrize("form", ["folder", "vocab.txt", "tokenizer.json", "windows"])
+def test_what_was_written_is_read(tmp_path: Path, tokens, form: str) -> None:
+    write_vocabulary(tmp_path / "words", tokens)
+    path = tmp_path / "words" / ("" if form in ("folder", "windows") else form)
+    if form == "windows":
+        path = tmp_path / "w.txt"
+        path.write_bytes("\ufeff".encode() + "\r\n".join(tokens).encode())
+    assert read_vocabulary(str(path)) == tokens
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+    with pytest.raises(UserError, match=r"out=.*words exists and is not overwritten"):
+        write_vocabulary(tmp_path / "words", tokens)
+
+
+def test_numbers_are_those_of_transformers(tmp_path: Path, tokens) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
+    write_vocabulary(tmp_path / "words", tokens)
+    theirs = transformers.BertTokenizerFast.from_pretrained(tmp_path / "words")
+    assert len(theirs) == len(tokens)
+    expected = theirs(ODD, padding="max_length", truncation=True, max_length=77)["input_ids"]
+    with pytest.warns(UserWarning, match="1 of 5 captions so far are longer than 77 tokens"):
+        found = WordPiece(tokens, 77)(ODD)
+    assert torch.equal(found, torch.tensor(expected))
+
+
+def test_bert_has_its_padding_where_its_vocabulary_has_it() -> None:
+    words = ["a", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]"]
+    assert WordPiece(words, 5)(["a"]).tolist() == [[2, 0, 3, 5, 5]]
+
+
+def test_cut_captions_are_counted_now_and_then() -> None:
+    pieces = WordPiece(build_vocabulary(CAPTIONS), 4)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(30):
+            pieces(["a red house", "a"])
+    assert [str(w.message)[:30] for w in said] == [
+        "1 of 2 captions so far are lon", "10 of 20 captions so far are l",
+    ]  # fmt: skip
+
+
+def changed(path: Path, **values: object) -> str:
+    told = json.loads(path.read_text())
+    told.update(values)
+    path.write_text(json.dumps(told))
+    return str(path.parent)
+
+
+def test_what_is_no_uncased_wordpiece_is_refused_in_one_line(tmp_path: Path, tokens) -> None:
+    def folder(name: str) -> Path:
+        write_vocabulary(tmp_path / name, tokens)
+        return tmp_path / name
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    (tmp_path / "twice.txt").write_text("\n".join([*tokens, "house"]))
+    (tmp_path / "broken.json").write_text("{")
+    model = json.loads((folder("0") / "tokenizer.json").read_text())["model"]
+    gap = model["vocab"] | {"new": 9999}
+    cases = {
+        str(tmp_path / "a.txt"): r"lacks \[PAD\]",
+        str(tmp_path / "empty"): "holds neither tokenizer.json nor vocab.txt",
+        str(tmp_path / "twice.txt"): "'house' twice",
+        str(tmp_path / "broken.json"): "cannot be read",
+        str(tmp_path / "none.txt.gz/x/y"): "does not exist",
+        changed(folder("1") / "tokenizer.json", model=model | {"type": "BPE"}): "a BPE tokenizer",
+        changed(folder("2") / "tokenizer.json", normalizer=None): "keeps capitals",
+        changed(folder("3") / "tokenizer_config.json", do_lower_case=False): "keeps capitals",
+        changed(folder("4") / "tokenizer.json", model=model | {"vocab": gap}): "have gaps",
+    }
+    for source, said in cases.items():
+        with pytest.raises(UserError, match=said) as raised:
+            read_vocabulary(source)
+        assert "\n" not in str(raised.value) and f"data.vocabulary={source}" in str(raised.value)
+
+
+def test_a_name_on_hugging_face_is_one_line_without_a_network(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("ldmlab.conditioning.vocabulary_files.offline", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"no-such/model is no file here, and Hugging Face"):
+        read_vocabulary("no-such/model")
+
+
+def test_captions_without_letters_make_no_vocabulary() -> None:
+    with pytest.raises(UserError, match="no letters"):
+        train_vocabulary(["", " "])
+    with pytest.raises(UserError, match=r"raise data\.vocabulary_size=20"):
+        train_vocabulary(CAPTIONS, 20)
