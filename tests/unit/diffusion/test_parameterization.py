@@ -68,7 +68,7 @@ def _as_network(which: Parameterization, schedule: Schedule):
 
 WEIGHTINGS = [
     Unit(), Velocity(), MinSNR(), SoftMinSNR(), EDMWeight(), VLB(), VLB(variance="beta_tilde"),
-    Sum([(0.7, Unit()), (0.001, VLB())]),
+    Sum([0.7, 0.001], [Unit(), VLB()]),
 ]  # fmt: skip
 
 
