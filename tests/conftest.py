@@ -10,6 +10,10 @@ from jaxtyping import install_import_hook
 
 _CHECKED = ("core", "diffusion", "nn", "autoencoding", "conditioning", "models", "data")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processes of the suite share the cores; a thread each, and what they start likewise.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if sys.dont_write_bytecode:
     # Each process that a test starts would compile torch and lightning anew, which is most of
     # what such a test costs. A folder that goes with this process leaves the checkout clean.
