@@ -26,3 +26,17 @@ def test_a_batch_taken_in_parts_is_the_same_step(
         train(tmp_path / "odd", *only, f"stages.{stage}.accumulate=3")
     assert stopped.value.code == 2
     assert "accumulate=3" in capsys.readouterr().err
+
+
+def test_stage_one_trains_in_bfloat16(tmp_path: Path) -> None:
+    only = ["stage=autoencoder", "perceptual=none", "discriminator.discriminator.norm=group"]
+    for precision in ("32-true", "bf16-mixed"):
+        more = [f"stages.autoencoder.precision={precision}", "stages.autoencoder.accumulate=2"]
+        train(tmp_path / precision, *only, *more)
+    exact, rounded = (weights(tmp_path / p, "autoencoder") for p in ("32-true", "bf16-mixed"))
+    moved = [n for n, v in exact.items() if v.is_floating_point() and v.numel() > 1]
+    assert all(rounded[n].dtype == torch.float32 and rounded[n].isfinite().all() for n in moved)
+    # The same training, to what eight bits of a mantissa leave of it.
+    name = "autoencoder.decoder.conv_out.weight"
+    torch.testing.assert_close(rounded[name], exact[name], rtol=0, atol=0.02)
+    assert not torch.equal(rounded[name], exact[name])
