@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from ldmlab.apps import cli
@@ -50,6 +51,7 @@ def test_the_diffusion_model_overfits_one_batch() -> None:
     assert sum(losses[-10:]) < 0.35 * sum(losses[:10])
 
 
+@pytest.mark.slow
 def test_digits_are_read_as_what_was_asked_for(tmp_path: Path) -> None:
     cli.main(["train", "experiment=digits", f"paths.runs={tmp_path}"])
     metric = json.loads((tmp_path / "digits/diffusion/latest/card.json").read_text())["metrics"]
