@@ -44,7 +44,10 @@ class DDIM(Sampler):
         direction = (s_s.square() - std.square()).clamp(min=0).sqrt().tolist()
         for i, (t, deviation) in enumerate(zip(times, std.tolist(), strict=False)):
             prediction = denoiser(x, t)
+            # Memory that is given back at once is still in the cache when it is taken again.
+            del x
             x = combine(signal[i], prediction.x0, direction[i], prediction.eps)
+            del prediction
             if deviation > 0:
                 x = x + deviation * noise.normal(x)
             if on_step is not None:
