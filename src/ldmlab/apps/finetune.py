@@ -40,7 +40,7 @@ def start_network(network: nn.Module, run: str | Path) -> None:
     Raises:
         UserError: The run is of stage one, or of another architecture.
     """
-    state = read_checkpoint(find_checkpoint(run))["state_dict"]
+    state = run_state(run)
     state = model_weights(state, kept_average(state))
     misfit = f"stages.diffusion.weights={run} is of another network than this configuration's"
     load_weights(network, _under("network.", state), misfit)
@@ -53,29 +53,34 @@ def start_autoencoder(autoencoder: nn.Module, run: str | Path) -> None:
         UserError: The run holds no autoencoder, or one of another architecture.
     """
     misfit = f"stages.autoencoder.weights={run} is another autoencoder than this configuration's"
-    load_weights(autoencoder, autoencoder_weights(run, "stages.autoencoder.weights"), misfit)
+    weights = autoencoder_weights(run_state(run), f"stages.autoencoder.weights={run}")
+    load_weights(autoencoder, weights, misfit)
 
 
-def autoencoder_weights(run: str | Path, key: str) -> dict[str, Tensor]:
-    """The autoencoder's tensors in a run of either stage.
+def run_state(run: str | Path) -> dict[str, Tensor]:
+    """Every tensor of a run of either stage."""
+    return read_checkpoint(find_checkpoint(run))["state_dict"]
+
+
+def autoencoder_weights(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The autoencoder's tensors among those of a run of either stage.
 
     Args:
-        run: The run or checkpoint.
-        key: The key that names it, for the message.
+        state: The run's tensors.
+        source: The key and value that name it, for the message.
 
     Raises:
         UserError: There is no autoencoder in it.
     """
-    state = read_checkpoint(find_checkpoint(run))["state_dict"]
     weights = _under("autoencoder.", state) or _under("model.codec.autoencoder.", state)
     if not weights:
-        raise UserError(f"{key}={run} holds no autoencoder")
+        raise UserError(f"{source} holds no autoencoder")
     return weights
 
 
-def codec_weights(run: str | Path) -> dict[str, Tensor]:
-    """The whole codec, normalisation included, in a run of stage two; empty for stage one."""
-    return _under("model.codec.", read_checkpoint(find_checkpoint(run))["state_dict"])
+def codec_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The whole codec, normalisation included, of a run of stage two; empty for stage one."""
+    return _under("model.codec.", state)
 
 
 def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

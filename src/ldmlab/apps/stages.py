@@ -17,6 +17,7 @@ from ldmlab.apps.build import (
 from ldmlab.apps.finetune import (
     autoencoder_weights,
     codec_weights,
+    run_state,
     start_autoencoder,
     start_network,
 )
@@ -125,10 +126,11 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
         return codec, True
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
-    if whole := codec_weights(path):
+    state = run_state(path)
+    if whole := codec_weights(state):
         load_weights(codec, whole, misfit)
         return codec, True
-    load_weights(codec.autoencoder, autoencoder_weights(path, "codec.run"), misfit)
+    load_weights(codec.autoencoder, autoencoder_weights(state, f"codec.run={path}"), misfit)
     return codec, False
 
 

@@ -67,12 +67,12 @@ class Batch:
         return _map_tensors(self, lambda x: x.pin_memory())
 
     def __getitem__(self, rows: slice | list[int]) -> Batch:
-        """The samples at `rows`, as a smaller batch."""
-        if isinstance(rows, slice):
-            rows = list(range(len(self)))[rows]
+        """The samples at `rows`, as a smaller batch; a slice shares the memory of this one."""
         picked = _map_tensors(self, lambda x: x[rows])
-        caption = None if self.caption is None else tuple(self.caption[i] for i in rows)
-        return replace(picked, caption=caption)
+        if self.caption is None:
+            return picked
+        places = range(len(self))[rows] if isinstance(rows, slice) else rows
+        return replace(picked, caption=tuple(self.caption[i] for i in places))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Bottleneck
 from ldmlab.core.errors import UserError
+from ldmlab.interop import shared_layers
 from ldmlab.interop.compvis_checkpoint import FIRST_STAGE, load_section
 from ldmlab.interop.compvis_options import Options, need, only
 from ldmlab.interop.renaming import Layer, Renaming, State, renamed
@@ -77,15 +78,7 @@ def _bottleneck(params: Options, halves: Options) -> Bottleneck:
 
 def autoencoder_layers(autoencoder: Autoencoder) -> Iterator[Layer]:
     """Our layers, in two sequences, and theirs, by level; theirs count from the finest."""
-    for ours, half, way in (
-        ("encoder", autoencoder.encoder, "down"),
-        ("decoder", autoencoder.decoder, "up"),
-    ):
-        for layer in _half_layers(half, way):
-            yield layer.under(ours, ours)
-    yield from renamed({"bottleneck.quant": "quant_conv", "post_quant": "post_quant_conv"})
-    if isinstance(autoencoder.bottleneck, VQ):
-        yield from renamed({"bottleneck.codes": "quantize.embedding"})
+    return shared_layers.autoencoder_layers(autoencoder, _half_layers)
 
 
 def _half_layers(half: Encoder | Decoder, way: str) -> Iterator[Layer]:

@@ -11,6 +11,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.interop.compvis_checkpoint import UNET, load_section
 from ldmlab.interop.compvis_options import Options, need, only
 from ldmlab.interop.renaming import Layer, Renaming, State, renamed
+from ldmlab.interop.shared_layers import TRANSFORMER_BLOCK
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
 from ldmlab.nn.blocks import Downsample, ResBlock
 from ldmlab.nn.unet import UNet
@@ -34,17 +35,6 @@ _BLOCK = {
     "embedding": "emb_layers.1",
     "norm2": "out_layers.0",
     "conv2": "out_layers.3",
-}
-_TRANSFORMER_BLOCK = {
-    f"{ours}.{name}": f"{theirs}.{published}"
-    for ours, theirs in (("self_attention", "attn1"), ("cross_attention", "attn2"))
-    for name, published in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("out", "to_out.0"))
-} | {
-    "feed_forward.0.proj": "ff.net.0.proj",
-    "feed_forward.1": "ff.net.2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "norm3": "norm3",
 }
 
 
@@ -110,7 +100,7 @@ def _part_layers(part: nn.Module) -> Iterator[Layer]:
         yield from renamed({"norm": "norm"})
         yield from renamed({"proj_in": "proj_in"}, kernel_axes=2)
         for i in range(len(part.blocks)):
-            for layer in renamed(_TRANSFORMER_BLOCK):
+            for layer in renamed(TRANSFORMER_BLOCK):
                 yield layer.under(f"blocks.{i}", f"transformer_blocks.{i}")
         yield from renamed({"proj_out": "proj_out"}, kernel_axes=2)
     else:

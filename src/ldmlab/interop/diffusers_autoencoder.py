@@ -10,6 +10,7 @@ from torch import nn
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ
 from ldmlab.core.errors import UserError
+from ldmlab.interop import shared_layers
 from ldmlab.interop.anatomy import autoencoder_options, norm_groups
 from ldmlab.interop.diffusers_unet import block_layers, self_attention_layers
 from ldmlab.interop.renaming import Layer, renamed
@@ -84,15 +85,7 @@ def build_autoencoder(config: Mapping[str, Any]) -> Autoencoder:
 
 def autoencoder_layers(autoencoder: Autoencoder) -> Iterator[Layer]:
     """Our layers, in two sequences, and theirs, by level in the order of their use."""
-    for ours, half, way in (
-        ("encoder", autoencoder.encoder, "down"),
-        ("decoder", autoencoder.decoder, "up"),
-    ):
-        for layer in _half_layers(half, way):
-            yield layer.under(ours, ours)
-    yield from renamed({"bottleneck.quant": "quant_conv", "post_quant": "post_quant_conv"})
-    if isinstance(autoencoder.bottleneck, VQ):
-        yield from renamed({"bottleneck.codes": "quantize.embedding"})
+    return shared_layers.autoencoder_layers(autoencoder, _half_layers)
 
 
 def _half_layers(half: Encoder | Decoder, way: str) -> Iterator[Layer]:

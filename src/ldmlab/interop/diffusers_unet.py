@@ -10,6 +10,7 @@ from torch import nn
 from ldmlab.core.errors import UserError
 from ldmlab.interop.anatomy import heads_of, norm_groups, unet_levels, unet_options
 from ldmlab.interop.renaming import Layer, renamed
+from ldmlab.interop.shared_layers import TRANSFORMER_BLOCK
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
 from ldmlab.nn.blocks import ResBlock
 from ldmlab.nn.unet import Stage, UNet
@@ -20,17 +21,6 @@ _BLOCK = {
     "embedding": "time_emb_proj",
     "norm2": "norm2",
     "conv2": "conv2",
-}
-_TRANSFORMER_BLOCK = {
-    f"{ours}.{name}": f"{theirs}.{published}"
-    for ours, theirs in (("self_attention", "attn1"), ("cross_attention", "attn2"))
-    for name, published in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("out", "to_out.0"))
-} | {
-    "feed_forward.0.proj": "ff.net.0.proj",
-    "feed_forward.1": "ff.net.2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "norm3": "norm3",
 }
 
 
@@ -214,7 +204,7 @@ def _transformer_layers(attention: SpatialTransformer) -> Iterator[Layer]:
     yield from renamed({"norm": "norm"})
     yield from renamed({"proj_in": "proj_in"}, kernel_axes=2)
     for i in range(len(attention.blocks)):
-        for layer in renamed(_TRANSFORMER_BLOCK):
+        for layer in renamed(TRANSFORMER_BLOCK):
             yield layer.under(f"blocks.{i}", f"transformer_blocks.{i}")
     yield from renamed({"proj_out": "proj_out"}, kernel_axes=2)
 

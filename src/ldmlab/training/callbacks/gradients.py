@@ -39,14 +39,20 @@ class GradientGuard(L.Callback):
         self._in_a_row = 0
         self._broken = False
         self._batch: Batch | None = None
-        self._statistics: list[tuple[Tensor, Tensor]] = []
+        self._statistics: list[Tensor] = []
+        self._before: list[Tensor] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find what a forward pass changes beside gradients."""
+        norms = [m for m in pl_module.modules() if isinstance(m, _BatchNorm)]
+        self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Remember the batch, and the statistics that its forward pass will change."""
         self._batch, self._broken = batch, False
-        self._statistics = [(b, b.clone()) for b in _running_statistics(pl_module)]
+        self._before = [buffer.clone() for buffer in self._statistics]
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
@@ -74,7 +80,7 @@ class GradientGuard(L.Callback):
         if not self._broken:
             return
         self.skipped += 1
-        for buffer, before in self._statistics:
+        for buffer, before in zip(self._statistics, self._before, strict=True):
             buffer.copy_(before)
         pl_module.log("train/skipped_steps", float(self.skipped))
         if self._in_a_row >= self.patience:
@@ -94,7 +100,3 @@ class GradientGuard(L.Callback):
         with atomic_write(path) as file:
             torch.save(content, file)
         return path
-
-
-def _running_statistics(module: nn.Module) -> list[Tensor]:
-    return [b for m in module.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]

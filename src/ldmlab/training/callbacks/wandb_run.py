@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def check_answers(url: str, patience: float) -> None:
 
 def _knock(url: str, patience: float, answered: threading.Event) -> None:
     try:
-        urllib.request.urlopen(url, timeout=patience).close()
-    except urllib.error.HTTPError:
-        pass  # an answer like any other
+        # An error of HTTP is an answer like any other.
+        with suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(url, timeout=patience).close()
     except OSError:
         return
     answered.set()
