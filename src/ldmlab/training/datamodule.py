@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import lightning as L
@@ -121,14 +122,26 @@ class BatchDataModule(L.LightningDataModule):
         return self._loader(self.train, batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation sample once, in order, divided among the processes."""
+        """Every validation sample once, divided among the processes: as many batches for each.
+
+        Raises:
+            UserError: There are fewer samples than processes.
+        """
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        mine = list(range(rank, len(self.validation), world))
-        size = max(1, self.batch_size // world)
-        return self._loader(
-            self.validation, [mine[i : i + size] for i in range(0, len(mine), size)]
-        )
+        mine = range(rank, len(self.validation), world)
+        # Sharded networks wait for each other at every batch, so none may be left over.
+        fewest = len(self.validation) // world
+        if not fewest:
+            raise UserError(
+                f"{len(self.validation)} validation images cannot be divided among {world} "
+                "processes: take fewer devices, or more images"
+            )
+        at_once = max(1, self.batch_size // world)
+        count = min(fewest, -(-len(self.validation) // (world * at_once)))
+        cuts = [len(mine) * k // count for k in range(count + 1)]
+        batches = [list(mine[a:b]) for a, b in pairwise(cuts)]
+        return self._loader(self.validation, batches)
 
     def _loader(self, dataset: BatchDataset, batches: Any) -> DataLoader[Any]:
         assert self.trainer is not None

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from ldmlab.core.random import Noise, SampleNoise, derive_seed
 from ldmlab.core.records import Batch, LossTerms
 from ldmlab.diffusion.times import LossSecondMoment
@@ -46,6 +48,12 @@ class DiffusionModule(StepModule):
         self.ema = EMA(model.network, *(ema if isinstance(ema, Sequence) else [ema]))
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
+
+    @property
+    def sharded(self) -> list[nn.Module]:
+        """U-Net and conditioner, each called by itself, and their averages."""
+        networks = (self.model.network, self.ema.network, *self.ema.others)
+        return [part for network in networks for part in network.children()]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over U-Net and conditioner."""

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ldmlab.training.sharding import part_of, whole
+
 # Of the quintic iteration: singular values in (0, 1] end between about 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
@@ -86,7 +88,7 @@ class Muon(Optimizer):
             rows, columns = direction.shape
             # A tall matrix has fewer directions than outputs: keep the outputs' mean step.
             scale = max(1.0, rows / columns) ** 0.5
-            update = orthogonalize(direction).reshape(parameter.shape)
+            update = part_of(orthogonalize(whole(direction)).reshape(parameter.shape), parameter)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-group["lr"] * scale)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from ldmlab.training.muon import Muon
@@ -60,3 +61,19 @@ def muon(
         betas,
         weight_decay,
     )
+
+
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Give an optimiser's state the order in memory that its parameters have.
+
+    Fused steps walk through both side by side, and a checkpoint of sharded networks, or of before
+    the channels were last, holds another order.
+
+    Args:
+        optimizer: Has perhaps just taken the state of a checkpoint.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            alike = isinstance(value, Tensor) and value.shape == parameter.shape
+            if alike and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

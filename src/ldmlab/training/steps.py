@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,6 +18,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise, SampleNoise, derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.training.lr_schedules import LRSchedule
+from ldmlab.training.optimizers import lay_out_state
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,19 @@ class StepModule(L.LightningModule, ABC):
         """The loss of some rows of a batch, row k drawing from row k of `noise`."""
 
     @property
+    def sharded(self) -> list[nn.Module]:
+        """Networks that processes may divide among them: all that is trained, or nothing."""
+        return []
+
+    @property
     def step(self) -> int:
         """Number of steps taken."""
         return int(self.steps)
+
+    def on_train_start(self) -> None:
+        """Make what a checkpoint has brought fit for training."""
+        for optimizer in self.trainer.optimizers:
+            lay_out_state(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
         """Seed what still draws from the global generators, such as dropout."""
@@ -131,7 +142,7 @@ class StepModule(L.LightningModule, ABC):
         return SampleNoise(derive_seed("train", self.seed, self.step), range(start, start + size))
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
-        """Processes average their gradients with the last part's."""
+        """Processes average their gradients with the last part's; sharded ones with each."""
         model = self.trainer.model
         if last or not isinstance(model, DistributedDataParallel):
             return nullcontext()

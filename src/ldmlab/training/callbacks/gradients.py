@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write
 from ldmlab.core.records import Batch
+from ldmlab.training.sharding import whole
 from ldmlab.training.steps import StepModule
 
 
@@ -60,7 +61,7 @@ class GradientGuard(L.Callback):
         """Clip, or take the gradients away."""
         assert isinstance(pl_module, StepModule)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        norm = whole(nn.utils.clip_grad_norm_(parameters, self.clip_norm))
         name = pl_module.trained[trainer.optimizers.index(optimizer)]
         pl_module.log(f"grad_norm/{name}", norm)
         if not bool(torch.isfinite(norm)):

@@ -45,15 +45,18 @@ class Pictures(L.Callback, ABC):
         """Draw when it is time."""
         assert isinstance(pl_module, StepModule)
         step = pl_module.step
-        if not trainer.is_global_zero or (step % self.every and step < pl_module.max_steps):
+        if step % self.every and step < pl_module.max_steps:
             return
         state = torch.get_rng_state()
         was_training = pl_module.training
         pl_module.eval()
+        # On every process: each may hold but a part of the network.
         with torch.no_grad():
             picture = self.draw(pl_module)
         pl_module.train(was_training)
         torch.set_rng_state(state)
+        if not trainer.is_global_zero:
+            return
         save_picture(picture, self.folder / f"{self.name}-{step:06d}.png")
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
