@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from tests.integration.test_training import TINY
 
 from ldmlab.apps import cli
@@ -17,6 +19,9 @@ from ldmlab.apps.compose import compose
 from ldmlab.apps.runs import RunFolder
 from ldmlab.apps.session import Session
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
+from ldmlab.conditioning.hf_text import HFText
+from ldmlab.conditioning.vocabulary_files import train_vocabulary, write_vocabulary
+from ldmlab.core.records import TextStates
 from ldmlab.data.latent_cache import LatentCache
 from ldmlab.data.specimens.make import make
 from ldmlab.training.checkpoints import read_checkpoint
@@ -91,6 +96,58 @@ def test_training_from_the_cache_has_the_same_losses(
     assert losses(cached) != losses(exact)
 
 
+def test_texts_of_a_frozen_encoder_are_cached(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
+    captions = opened(runs).train.captions(list(range(64)))
+    words = train_vocabulary(captions, 200)
+    write_vocabulary(tmp_path / "bert", words)
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
+    config = transformers.BertConfig(vocab_size=len(words), intermediate_size=16, **sizes)
+    for name in ("bert", "other"):
+        transformers.BertModel(config).save_pretrained(tmp_path / name)
+        transformers.BertTokenizerFast.from_pretrained(tmp_path / "bert").save_pretrained(
+            tmp_path / name
+        )
+    base = [o for o in (*SMALL, *ONE_STEP) if not o.startswith("conditioner")]
+    base += [f"paths.runs={tmp_path}", "conditioner=hf_text", "conditioner.max_length=24",
+             "conditioner.pooled=true", f"conditioner.encoder={tmp_path / 'bert'}",
+             f"codec.run={runs / 'quickstart/autoencoder/latest'}"]  # fmt: skip
+    latents = tmp_path / "latents"
+    cli.main(["encode", *base, f"out={latents}"])
+    assert "text " in capsys.readouterr().err  # its rounding error
+    cached = LatentCache(latents / "train")[3]
+    assert cached.text is not None and cached.text.states.dtype == torch.float16
+
+    def train(*overrides: str) -> RunFolder:
+        return train_diffusion(Session.open(compose([*base, *overrides])))
+
+    exact = train("run_id=exact")
+    asked: list[int] = []
+    encode = HFText._encode
+
+    def counted(self: HFText, captions: Sequence[str]) -> TextStates:
+        asked.append(len(captions))
+        return encode(self, captions)
+
+    monkeypatch.setattr(HFText, "_encode", counted)
+    from_cache = train("run_id=cached", f"data.latents={latents}")
+    assert losses(from_cache) == pytest.approx(losses(exact), rel=5e-4)
+    # The empty caption once; the others for the picture, of four validation captions, alone.
+    assert asked[0] == 1 and set(asked[1:]) == {4}
+    line = ["train", *base, "stage=diffusion", f"data.latents={latents}"]
+    said = refused(capsys, *line, f"conditioner.encoder={tmp_path / 'other'}")
+    assert "latents of conditioner.encoder=" in said and "ldmlab encode" in said
+    said = refused(capsys, *line, "conditioner.max_length=23")
+    assert "conditioner.max_length=24, not 23" in said
+    # Latents without texts, and texts that another conditioner does not read.
+    train("run_id=bare", f"data.latents={runs / 'latents'}")
+    assert 8 in asked
+    tokens = [o for o in base if not o.startswith("conditioner")] + ["conditioner=class"]
+    train_diffusion(Session.open(compose([*tokens, f"data.latents={latents}"])))
+
+
 def test_the_cache_belongs_to_the_run_that_it_speeds_up(runs: Path) -> None:
     whole, cached = (opened(runs, *more) for more in ((), (f"data.latents={runs / 'latents'}",)))
     assert whole.id(("data",)) == cached.id(("data",))
@@ -158,7 +215,9 @@ def test_latents_of_something_else_are_refused(
     assert "latents of the codec" in refused(capsys, *train)
     images = [*train[:-2], "conditioner=low_resolution", f"codec.run={runs}/quickstart/autoencoder"]
     images = [o for o in images if o != "conditioner.dim=24"] + [f"data.latents={runs / 'latents'}"]
-    assert "is not enough: conditioner=low_resolution needs a" in refused(capsys, *images)
+    said = refused(capsys, *images)
+    assert "conditioned on its images" in said and "leave data.latents out" in said
+    assert "set data.in_memory=false" in refused(capsys, *images[:-1])
     train[-1] = f"data.latents={tmp_path / 'nowhere'}"
     assert "holds no latents" in refused(capsys, *train)
     encode_other = ["encode", f"paths.runs={tmp_path}", *SMALL, *ONE_STEP, train[-2]]

@@ -13,6 +13,7 @@ from ldmlab.apps.instantiate import build
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
+from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
@@ -151,6 +152,15 @@ def build_process(cfg: DictConfig) -> DiffusionProcess:
         raise UserError(f"parameterization and schedule do not go together: {error}") from error
 
 
+def build_conditioner(cfg: DictConfig, spec: DataSpec, codec: Codec) -> Conditioner:
+    """The conditioner of an experiment, untrained."""
+    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
+    if isinstance(conditioner, partial):
+        # A plain function: a copy of the network, as for its average, copies no codec.
+        conditioner = conditioner(encode=lambda image: codec.encode(image).mean)
+    return conditioner
+
+
 def build_network(
     cfg: DictConfig, spec: DataSpec, codec: Codec, process: DiffusionProcess
 ) -> ConditionalNetwork:
@@ -159,10 +169,7 @@ def build_network(
     Raises:
         UserError: The images cannot be divided by the codec and the U-Net's levels.
     """
-    conditioner = build(cfg.conditioner, spec=spec, factor=codec.factor)
-    if isinstance(conditioner, partial):
-        # A plain function: a copy of the network, as for its average, copies no codec.
-        conditioner = conditioner(encode=lambda image: codec.encode(image).mean)
+    conditioner = build_conditioner(cfg, spec, codec)
     divisor = codec.factor * 2 ** (len(cfg.unet.channel_mult) - 1)
     if spec.image_size % divisor:
         raise UserError(

@@ -23,18 +23,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ldmlab.apps.build import build_conditioner
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.latents import (
     SPLITS,
     dataset_of,
-    describe,
     error_line,
+    manifest_of,
     normalize_like,
     preprocessing,
 )
 from ldmlab.apps.session import Session, console
 from ldmlab.apps.stages import normalize, stage_one_codec
 from ldmlab.autoencoding.codec import Codec
+from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_text
 from ldmlab.core.records import Batch
@@ -72,24 +74,27 @@ def run(cfg: DictConfig) -> None:
     cfg.data.latents = None
     session = Session.open(cfg)
     codec, normalized = stage_one_codec(session)
-    out = Path(cfg.out or _usual_folder(cfg, codec))
+    conditioner = build_conditioner(cfg, session.spec, codec)
+    out = Path(cfg.out or _usual_folder(cfg, codec, conditioner))
     if not normalized:
         _normalize(session, codec, out)
-    writers = {split: _writer(session, codec, split, out / split) for split in SPLITS}
+    writers = {split: _writer(session, codec, conditioner, split, out / split) for split in SPLITS}
     _check_room(out, writers.values())
     device = _device(cfg.trainer.accelerator)
     codec.to(device)
+    conditioner.to(device)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate()
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         for split, writer in writers.items():
-            _encode(session, split, writer, codec, device, progress)
+            _encode(session, split, writer, codec, conditioner, device, progress)
     _conclude(session, out, writers)
 
 
-def _usual_folder(cfg: DictConfig, codec: Codec) -> Path:
+def _usual_folder(cfg: DictConfig, codec: Codec, conditioner: Conditioner) -> Path:
     """A folder that the same command finds again and no other one does."""
     parts = {split: preprocessing(cfg, split) for split in SPLITS}
     storage = {key: cfg[key] for key in ("dtype", "crops", "shard_size")}
+    parts["text"] = conditioner.frozen
     id = run_id({"codec": codec.fingerprint(), "preprocessing": parts, "storage": storage})
     return Path(cfg.paths.runs) / str(cfg.name) / "latents" / id
 
@@ -110,13 +115,16 @@ def _normalize(session: Session, codec: Codec, out: Path) -> None:
     normalize_like(codec, out / "train")
 
 
-def _writer(session: Session, codec: Codec, split: str, folder: Path) -> LatentWriter:
+def _writer(
+    session: Session, codec: Codec, conditioner: Conditioner, split: str, folder: Path
+) -> LatentWriter:
     cfg = session.cfg
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
-    manifest = describe(session, codec, split, cfg.dtype, cfg.shard_size, cfg.crops)
+    stored = cfg.dtype, cfg.shard_size, cfg.crops
+    manifest = manifest_of(session, codec, conditioner, split, *stored)
     return LatentWriter(folder, manifest)
 
 
@@ -152,6 +160,7 @@ def _encode(
     split: str,
     writer: LatentWriter,
     codec: Codec,
+    conditioner: Conditioner,
     device: torch.device,
     progress: Progress,
 ) -> None:
@@ -175,7 +184,7 @@ def _encode(
     def encoded(count: int) -> Iterator[Batch]:
         for _ in range(count):
             batch = next(loaded).to(device, non_blocking=True)
-            yield with_latents(batch, codec.encode)
+            yield with_latents(conditioner.precompute(batch), codec.encode)
             progress.advance(task, len(batch))
 
     line = max(1, len(shards) // 10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,21 @@ SPLITS = ("train", "validation")
 _HASHED_CAPTIONS = 4096  # all of them may be gigabytes
 
 
-def describe(
-    session: Session, codec: Codec, split: str, dtype: str, shard_size: int, crops: int
+def manifest_of(
+    session: Session,
+    codec: Codec,
+    conditioner: Conditioner,
+    split: str,
+    dtype: str,
+    shard_size: int,
+    crops: int,
 ) -> Manifest:
     """The cache that an experiment's split has, or would have.
 
     Args:
         session: The experiment.
         codec: Its codec, normalised.
+        conditioner: Its conditioner, whose frozen part is encoded, too.
         split: `train` or `validation`.
         dtype: Type of the stored numbers, `fp16` or `bf16`.
         shard_size: Samples in a file.
@@ -56,39 +63,56 @@ def describe(
         variants=variants,
         dtype=dtype,
         shard_size=shard_size,
+        text=conditioner.frozen,
     )
 
 
-def open_latents(session: Session, codec: Codec) -> tuple[LatentCache, LatentCache]:
+def open_latents(
+    session: Session, codec: Codec, conditioner: Conditioner
+) -> tuple[LatentCache, LatentCache]:
     """The training and validation latents that `data.latents` names.
+
+    Texts that are encoded in them have to be so by the conditioner's encoder; without any, it
+    encodes them in training.
 
     Raises:
         UserError: They are incomplete, or of another codec, another preprocessing or other data.
     """
-    train, validation = (_open(session, codec, split) for split in SPLITS)
+    train, validation = (_open(session, codec, conditioner, split) for split in SPLITS)
     return train, validation
 
 
-def check_conditions(latents: BatchDataset, conditioner: Conditioner) -> None:
+def check_conditions(
+    latents: BatchDataset, images: BatchDataset, conditioner: Conditioner, mend: str
+) -> None:
     """Refuse latents to a model that is conditioned on the images themselves.
 
+    Args:
+        latents: What training is to read.
+        images: What they were made of.
+        conditioner: What has to find its condition.
+        mend: How to train on the images.
+
     Raises:
-        UserError: What the conditioner needs is not in a cache.
+        UserError: The latents have not what the conditioner needs, or the images neither.
     """
-    if isinstance(latents, LatentCache):
-        try:
-            conditioner.select(latents[0])
-        except UserError as error:
-            raise UserError(
-                f"data.latents={latents.folder.parent} is not enough: {error}"
-            ) from error
+    try:
+        conditioner.select(latents.__getitems__([0]))
+    except UserError as error:
+        conditioner.select(images.__getitems__([0]))
+        raise UserError(
+            f"the model is conditioned on its images, and latents stand in their place: {mend}"
+        ) from error
 
 
-def _open(session: Session, codec: Codec, split: str) -> LatentCache:
+def _open(session: Session, codec: Codec, conditioner: Conditioner, split: str) -> LatentCache:
     folder = Path(session.cfg.data.latents) / split
     found = read_manifest(folder)
     stored = found.dtype, found.shard_size, max(1, found.variants.crops)
-    if difference := found.difference(describe(session, codec, split, *stored)):
+    wanted = manifest_of(session, codec, conditioner, split, *stored)
+    if not (found.text and wanted.text):
+        wanted = replace(wanted, text=found.text)
+    if difference := found.difference(wanted):
         raise UserError(
             f"data.latents: {folder} holds latents of {difference}: write others with `ldmlab "
             "encode` and this command's overrides, or go back to what these were made with"

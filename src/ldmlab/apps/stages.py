@@ -26,6 +26,7 @@ from ldmlab.apps.latents import check_conditions, normalize_like, open_latents
 from ldmlab.apps.runs import RunFolder, find_checkpoint
 from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
+from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
 from ldmlab.training.callbacks.health import AutoencoderHealth
@@ -69,13 +70,12 @@ def train_diffusion(session: Session) -> RunFolder:
     cfg = session.cfg
     started = time.monotonic()
     codec = load_codec(session)
-    latents, validation = _latents(session, codec)
-    session.seconds["codec"] = time.monotonic() - started
     fingerprint = codec.fingerprint()
-    folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
     torch.manual_seed(cfg.seed)
     model = build_model(cfg, session.spec, codec)
-    check_conditions(latents, model.network.conditioner)
+    latents, validation = _latents(session, codec, model.network.conditioner)
+    session.seconds["codec"] = time.monotonic() - started
+    folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
     if weights := cfg.stages.diffusion.get("weights"):
         start_network(model.network, weights)
     module = build_diffusion_module(cfg, model)
@@ -146,15 +146,21 @@ def normalize(session: Session, codec: Codec) -> None:
     codec.normalize_on(batch.image for batch in chunks if batch.image is not None)
 
 
-def _latents(session: Session, codec: Codec) -> tuple[BatchDataset, BatchDataset]:
+def _latents(
+    session: Session, codec: Codec, conditioner: Conditioner
+) -> tuple[BatchDataset, BatchDataset]:
     """Training and validation data of stage two.
 
     They are cached latents, latents held in memory, or images to encode at each step.
     """
     if session.cfg.data.get("latents") is not None:
-        return open_latents(session, codec)
+        train, validation = open_latents(session, codec, conditioner)
+        check_conditions(train, session.train, conditioner, "leave data.latents out")
+        return train, validation
     if session.cfg.data.in_memory:
         first = with_latents(session.train.__getitems__([0]), codec.encode)
+        mend = "set data.in_memory=false"
+        check_conditions(InMemory([first]), session.train, conditioner, mend)
         check_memory(first, len(session.train), "latents")
         batches = in_order(session.train, _encoded_at_once(session))
         latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)

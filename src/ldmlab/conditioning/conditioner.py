@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -43,6 +43,15 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def forward(self, condition: Shaped[Tensor, "b *shape"]) -> Conditioning:
         """Embed conditions."""
+
+    @property
+    def frozen(self) -> dict[str, Any]:
+        """What decides the outcome of `precompute`, by configuration key; nothing if it is none."""
+        return {}
+
+    def precompute(self, batch: Batch) -> Batch:
+        """The batch with all of its condition computed that training never changes."""
+        return batch
 
     def drop(
         self, condition: Shaped[Tensor, "b *shape"], dropped: Bool[Tensor, " b"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
 from ldmlab.conditioning.hub import offline
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch, Conditioning, DataSpec
+from ldmlab.core.records import Batch, Conditioning, DataSpec, TextStates
 
 _DIGEST = 16
 
@@ -48,9 +50,10 @@ class HFText(Conditioner):
         self._frozen = _Frozen(module)
         self.token_dim: int = width
         self.vector_dim = width if pooled else None
-        self._empty: Tensor
+        self._null: Tensor
         self.fingerprint: Tensor
-        self.register_buffer("_empty", self._tokens([""]), persistent=False)
+        self.register_buffer("_null", torch.empty(0), persistent=False)
+        self._null = self._condition(self._encode([""]))
         self.register_buffer("fingerprint", _fingerprint(module))
 
     @classmethod
@@ -63,40 +66,70 @@ class HFText(Conditioner):
         require(spec.vocabulary, "caption", "hf_text")
         return cls(**options)
 
-    def select(self, batch: Batch) -> Int[Tensor, "b 2 n"]:
-        """The caption's tokens, and 1 where they are no padding.
+    @property
+    def frozen(self) -> dict[str, Any]:
+        """The encoder by its weights, and what it reads of a caption."""
+        weights = bytes(self.fingerprint.tolist()).hex()
+        return {"conditioner.encoder": weights, "conditioner.max_length": self.max_length}
+
+    def precompute(self, batch: Batch) -> Batch:
+        """The batch with its captions encoded.
 
         Raises:
             UserError: There are no captions.
         """
-        return self._tokens(require(batch.caption, "caption", "hf_text")).to(self._empty.device)
+        captions = require(batch.caption, "caption", "hf_text")
+        places = {caption: k for k, caption in enumerate(dict.fromkeys(captions))}
+        rows = [places[caption] for caption in captions]
+        text = self._encode(list(places))
+        return replace(batch, text=TextStates(text.states[rows], text.length[rows]))
 
-    def null(self, condition: Int[Tensor, "b 2 n"]) -> Int[Tensor, "b 2 n"]:
+    def select(self, batch: Batch) -> Float[Tensor, "b n d_and_1"]:
+        """The caption's hidden states, and behind each 1, or 0 for padding.
+
+        Raises:
+            UserError: There are no captions.
+        """
+        if batch.text is not None:
+            return self._condition(batch.text)
+        return self._condition(self._encode(require(batch.caption, "caption", "hf_text")))
+
+    def null(self, condition: Float[Tensor, "b n d_and_1"]) -> Float[Tensor, "b n d_and_1"]:
         """The empty caption."""
-        return self._empty.expand_as(condition)
+        return self._null.expand_as(condition)
 
-    def forward(self, condition: Int[Tensor, "b 2 n"]) -> Conditioning:
+    def forward(self, condition: Float[Tensor, "b n d_and_1"]) -> Conditioning:
         """The caption as a sequence, and pooled where asked for."""
-        ids, real = condition.unbind(1)
-        if ids.is_meta:  # transformers looks at the mask's values
-            tokens = torch.empty(*ids.shape, self.token_dim, device="meta")
-        else:
-            encoder = self._frozen.on(ids.device)
-            with torch.no_grad():
-                tokens = encoder(input_ids=ids, attention_mask=real).last_hidden_state
-            tokens = tokens * real[..., None].to(tokens.dtype)
+        tokens, real = condition[..., :-1], condition[..., -1]
         if self.vector_dim is None:
             return Conditioning(tokens=tokens)
         # An empty caption may have no token at all.
-        count = real.sum(1, keepdim=True).clamp(min=1)
-        return Conditioning(tokens=tokens, vector=tokens.sum(1) / count)
+        return Conditioning(
+            tokens=tokens, vector=tokens.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        )
 
-    def _tokens(self, captions: Sequence[str]) -> Int[Tensor, "b 2 n"]:
+    @torch.no_grad()
+    def _encode(self, captions: Sequence[str]) -> TextStates:
         found = self._tokenizer(
             list(captions), padding="max_length", truncation=True, max_length=self.max_length
         )
-        both = [found["input_ids"], found["attention_mask"]]
-        return torch.tensor(both, device="cpu").transpose(0, 1).contiguous()
+        device = self._null.device
+        ids, real = (
+            torch.tensor(found[name], device=device) for name in ("input_ids", "attention_mask")
+        )
+        if device.type == "meta":  # transformers looks at the mask's values
+            states = torch.empty(*ids.shape, self.token_dim, device="meta")
+        else:
+            encoder = self._frozen.on(device)
+            states = encoder(input_ids=ids, attention_mask=real).last_hidden_state
+        return TextStates(states * real[..., None].to(states.dtype), real.sum(1))
+
+    def _condition(self, text: TextStates) -> Float[Tensor, "b n d_and_1"]:
+        states = text.states.to(self._null.device, torch.float32)
+        states = F.pad(states, (0, 0, 0, self.max_length - states.shape[1]))
+        places = torch.arange(self.max_length, device=states.device)
+        real = places < text.length.to(states.device)[:, None]
+        return torch.cat([states, real[..., None].to(states.dtype)], dim=2)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any
@@ -161,6 +194,7 @@ def _load(name: str) -> tuple[nn.Module, Any, int]:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     return model.float(), tokenizer, int(model.config.hidden_size)
 
 

@@ -17,7 +17,7 @@ def _map_tensors(record: Any, change: Any) -> Any:
         value = getattr(record, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = change(value)
-        elif isinstance(value, LatentMoments):
+        elif isinstance(value, LatentMoments | TextStates):
             changed[field.name] = _map_tensors(value, change)
     return replace(record, **changed)
 
@@ -36,6 +36,19 @@ class LatentMoments:
 
 
 @dataclass(frozen=True)
+class TextStates:
+    """What a frozen text encoder makes of captions.
+
+    Attributes:
+        states: One vector a token, zeros behind the last.
+        length: Number of tokens of each caption.
+    """
+
+    states: Float[Tensor, "b n d"]
+    length: Int[Tensor, " b"]
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a data set yields; a field is None where the data has no such thing.
 
@@ -46,6 +59,7 @@ class Batch:
         mask: Segmentation label of each pixel.
         caption: One text per image.
         latent: Cached posterior of the codec, standing in for `image`.
+        text: Cached states of a frozen text encoder, standing in for `caption`.
     """
 
     index: Int[Tensor, " b"]
@@ -54,6 +68,7 @@ class Batch:
     mask: Int[Tensor, "b height width"] | None = None
     caption: tuple[str, ...] | None = None
     latent: LatentMoments | None = None
+    text: TextStates | None = None
 
     def __len__(self) -> int:
         return len(self.index)

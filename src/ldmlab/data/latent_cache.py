@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch, LatentMoments
+from ldmlab.core.records import Batch, LatentMoments, TextStates
 from ldmlab.data.latent_format import DTYPES, DamagedShardError, Manifest, open_shard, shard_path
 
 _AGAIN = "run the same `ldmlab encode` again, it makes what is missing"
@@ -44,7 +44,8 @@ class LatentCache(Dataset[Batch]):
         self._mask_shape = shards[0]["mask"].shape[2:] if self._masks else ()
         labels = [shard["label"] for shard in shards if "label" in shard]
         self._labels = torch.cat(labels) if labels else None
-        self._texts = [_Texts(shard) for shard in shards if "caption" in shard]
+        self._captions = [_Captions(shard) for shard in shards if "caption" in shard]
+        self._texts = [_Texts(shard) for shard in shards if "text" in shard]
 
     def _open(self) -> list[dict[str, Tensor]]:
         """The tensors of every shard."""
@@ -93,15 +94,16 @@ class LatentCache(Dataset[Batch]):
             index=index,
             label=None if self._labels is None else self._labels[index],
             mask=mask,
-            caption=tuple(self._texts[s][row] for s, row in rows) if self._texts else None,
+            caption=tuple(self._captions[s][r] for s, r in rows) if self._captions else None,
             latent=LatentMoments(mean, std),
+            text=_padded([self._texts[s][r] for s, r in rows]) if self._texts else None,
         )
 
     def captions(self, indices: Sequence[int]) -> tuple[str, ...] | None:
         """The texts at these positions."""
-        if not self._texts:
+        if not self._captions:
             return None
-        return tuple(self._texts[shard][row] for shard, row in self._rows(indices))
+        return tuple(self._captions[shard][row] for shard, row in self._rows(indices))
 
     def _rows(self, indices: Sequence[int]) -> list[tuple[int, int]]:
         """Shard of each visit, and row in it."""
@@ -132,7 +134,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-class _Texts:
+class _Captions:
     """The captions of a shard.
 
     Args:
@@ -146,6 +148,28 @@ class _Texts:
     def __getitem__(self, row: int) -> str:
         start = self._ends[row - 1] if row else 0
         return bytes(self._blob[start : self._ends[row]]).decode("utf-8", "surrogatepass")
+
+
+class _Texts:
+    """The encoded texts of a shard.
+
+    Args:
+        shard: Its tensors.
+    """
+
+    def __init__(self, shard: dict[str, Tensor]) -> None:
+        self._states = shard["text"]
+        self._spans = shard["text_spans"].flatten(0, 1).tolist()
+
+    def __getitem__(self, row: int) -> Tensor:
+        start, end = self._spans[row]
+        return self._states[start:end]
+
+
+def _padded(texts: Sequence[Float[Tensor, "_ d"]]) -> TextStates:
+    """The states of some texts, one copy from the mapping."""
+    length = torch.tensor([len(text) for text in texts])
+    return TextStates(nn.utils.rnn.pad_sequence(list(texts), batch_first=True), length)
 
 
 def _as_rows(tensor: Tensor, lead: int) -> UInt8[np.ndarray, "_ bytes"]:

@@ -9,8 +9,10 @@ the rest. Their tensors, for n samples with v views each (see `Variants`):
     mask          uint8 [n, v, H, W]               255 for unlabelled
     caption       uint8 [bytes]                    the texts' UTF-8, one after the other
     caption_ends  int64 [n, v]                     where each text ends in `caption`
+    text          fp16 or bf16 [tokens, d]         a frozen encoder's states of the texts, joined
+    text_spans    int64 [n, v, 2]                  where each text's states begin and end in `text`
 
-A tensor is absent where the data has no such thing. The file's metadata, `facts`, is JSON: the
+A tensor is absent where there is no such thing. The file's metadata, `facts`, is JSON: the
 manifest's `digest`, and sums of the rounding error. By hand:
 `safetensors.numpy.load_file("00000.safetensors")`.
 """
@@ -33,7 +35,7 @@ from ldmlab.core.files import write_json
 from ldmlab.data.variants import Variants
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_FORMAT = 1
+_FORMAT = 2
 _NAME = "manifest.json"
 
 
@@ -51,8 +53,10 @@ class Manifest:
         variants: Views kept of each sample.
         dtype: `fp16` or `bf16`.
         shard_size: Samples in a file; the last holds the rest.
-        error: Rounding error of `mean` and `std`: the `largest` absolute one, and the root mean
-            square relative to that of the values; empty while shards are missing.
+        text: What decides the states of the texts, by configuration key; empty where there are
+            none.
+        error: Rounding error of `mean`, `std` and `text`: the `largest` absolute one, and the root
+            mean square relative to that of the values; empty while shards are missing.
     """
 
     codec: str
@@ -64,6 +68,7 @@ class Manifest:
     variants: Variants
     dtype: str
     shard_size: int
+    text: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -85,10 +90,10 @@ class Manifest:
     def difference(self, other: Manifest) -> str | None:
         """The first thing in which another manifest means other latents, in words."""
         # First what the user sets, which tells more than what follows from it.
-        for key in sorted({*self.preprocessing, *other.preprocessing}):
-            mine, theirs = (m.preprocessing.get(key) for m in (self, other))
-            if mine != theirs:
-                return f"{key}={mine}, not {theirs}"
+        for mine, theirs in (self.preprocessing, other.preprocessing), (self.text, other.text):
+            for key in sorted({*mine, *theirs}):
+                if mine.get(key) != theirs.get(key):
+                    return f"{key}={mine.get(key)}, not {theirs.get(key)}"
         for name, words in _WORDS.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:

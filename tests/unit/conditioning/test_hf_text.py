@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def batch(captions=CAPTIONS) -> Batch:
 def test_states_are_the_encoders_own(encoders: Path, family: str) -> None:
     conditioner = HFText(str(encoders / family), 12, pooled=True).train()
     condition = conditioner.select(batch())
-    assert condition.shape == (3, 2, 12)
+    assert condition.shape == (3, 12, 17)
     found = conditioner(condition)
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoders / family)
     ids = tokenizer(CAPTIONS[0], return_tensors="pt")
@@ -68,7 +69,30 @@ def test_states_are_the_encoders_own(encoders: Path, family: str) -> None:
     torch.testing.assert_close(found.vector[0], states.mean(0), rtol=1e-4, atol=1e-5)
     assert found.tokens[2].isfinite().all() and not torch.equal(found.tokens[0], found.tokens[1])
     dropped = conditioner.drop(condition, torch.tensor([True, False, False]))
-    assert torch.equal(dropped[0], condition[2]) and torch.equal(dropped[1:], condition[1:])
+    torch.testing.assert_close(dropped[0], condition[2], rtol=1e-4, atol=1e-5)
+    assert torch.equal(dropped[1:], condition[1:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_computed_ahead_are_the_condition(encoders: Path, family: str) -> None:
+    conditioner = HFText(str(encoders / family), 12, pooled=True)
+    twice = batch((*CAPTIONS, CAPTIONS[0]))
+    ahead = conditioner.precompute(twice)
+    assert ahead.text is not None and torch.equal(ahead.text.states[0], ahead.text.states[3])
+    # As from a cache: without captions, and padded no further than the longest of a batch.
+    part = ahead[1:3]
+    short = part.text.states[:, : int(part.text.length.max())]
+    cached = replace(part, caption=None, text=replace(part.text, states=short))
+    found, wanted = (conditioner.select(b) for b in (cached, batch(CAPTIONS[1:])))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    half = replace(part, text=replace(part.text, states=part.text.states.half()))
+    assert conditioner.select(half).dtype == torch.float32
+
+
+def test_what_is_computed_ahead_is_named(encoders: Path) -> None:
+    names = [HFText(str(encoders / name), length).frozen for name, length in
+             (("bert", 12), ("bert", 12), ("bert", 11), ("other", 12))]  # fmt: skip
+    assert names[0] == names[1] and names[0] not in names[2:]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

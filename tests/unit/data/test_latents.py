@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch, LatentMoments
+from ldmlab.core.records import Batch, LatentMoments, TextStates
 from ldmlab.data.batches import StepBatches, Visit
 from ldmlab.data.latent_cache import LatentCache
 from ldmlab.data.latent_format import Manifest, shard_path
@@ -120,6 +120,44 @@ def test_reads_what_was_written(tmp_path: Path, dtype: str, tolerance: float) ->
     assert Manifest.read(tmp_path) == written
 
 
+def test_texts_are_joined_and_shared_by_views_that_say_the_same(tmp_path: Path) -> None:
+    lengths, said = [3, 0, 2], ["one", "", "two"]
+    states = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+
+    def batch(visits: list[int]) -> Batch:
+        rows = [2 * int(v) + (v.seed & 1 if isinstance(v, Visit) else 0) for v in visits]
+        length = torch.tensor([lengths[r // 2] for r in rows])
+        kept = torch.arange(5) < length[:, None]
+        # The mirror images of the last sample say something else.
+        captions = tuple("other" if r == 5 else said[r // 2] for r in rows)
+        # Views of one caption have one text.
+        shown = states[[r if r == 5 else r // 2 * 2 for r in rows]] * kept[..., None]
+        mean = torch.zeros(len(rows), 3, 4, 4)
+        moments = LatentMoments(mean, mean)
+        return Batch(
+            torch.tensor(visits), caption=captions, latent=moments, text=TextStates(shown, length)
+        )
+
+    shape = {"variants": Variants(flips=True), "num_samples": 3, "shard_size": 2}
+    writer = LatentWriter(tmp_path, manifest(Small(), **shape, text={"conditioner.encoder": "e"}))
+    for shard in writer.missing():
+        writer.write(shard, map(batch, writer.batches(shard, 3)))
+    written = writer.finish()
+    assert written is not None and 0 < written.error["text"]["relative"] < 5e-4
+    # Three tokens of "one" once, and two of "two" and of "other" each.
+    assert len(load_file(tmp_path / "00000.safetensors")["text"]) == 3
+    assert len(load_file(tmp_path / "00001.safetensors")["text"]) == 4
+    visits = [Visit(index, mirror) for index in (2, 0, 1) for mirror in (1, 0)]
+    cached, exact = LatentCache(tmp_path).__getitems__(visits), batch(visits)
+    assert cached.text is not None and exact.text is not None
+    assert cached.text.states.shape == (6, 3, 8)  # no longer than the longest
+    assert torch.equal(cached.text.length, exact.text.length)
+    torch.testing.assert_close(
+        cached.text.states.float(), exact.text.states[:, :3], rtol=5e-4, atol=1e-6
+    )
+    assert LatentCache(tmp_path)[1].text.states.shape == (1, 0, 8)
+
+
 def test_can_be_read_by_hand(tmp_path: Path) -> None:
     data = Small()
     write(tmp_path, data)
@@ -197,7 +235,7 @@ def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
         LatentCache(tmp_path / "nowhere")
     write(tmp_path, Small())
     path = tmp_path / "manifest.json"
-    for content in ("", "[]", "{}", '{"format": 1, "codec": 3}'):
+    for content in ("", "[]", "{}", '{"format": 2, "codec": 3}'):
         path.write_text(content)
         with pytest.raises(UserError, match=r"manifest\.json is damaged"):
             LatentCache(tmp_path)
