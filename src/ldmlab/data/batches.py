@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -23,23 +24,55 @@ class Visit(int):
         seed: Of crop and mirror, another one at each visit.
     """
 
-    seed: int
+    _seed: int
 
     def __new__(cls, index: int, seed: int) -> Visit:
         """An int like `index`, with its seed."""
         visit = super().__new__(cls, index)
-        visit.seed = seed
+        visit._seed = seed
         return visit
 
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
-        return int(self), self.seed
+    @property
+    def seed(self) -> int:
+        """Of crop and mirror."""
+        return self._seed
+
+    def __getnewargs__(self) -> tuple[int, ...]:  # type: ignore[override]
+        return int(self), self._seed
+
+
+class _Planned(Visit):
+    """A visit of training, whose seed is worked out where something random is looked at.
+
+    Args:
+        index: The position.
+        run: Seed of the run.
+        epoch: Number of the epoch.
+    """
+
+    _run: int
+    _epoch: int
+
+    def __new__(cls, index: int, run: int, epoch: int) -> _Planned:
+        """An int like `index`, with where its seed comes from."""
+        visit = int.__new__(cls, index)
+        visit._run, visit._epoch = run, epoch
+        return visit
+
+    def __getnewargs__(self) -> tuple[int, ...]:  # type: ignore[override]
+        return int(self), self._run, self._epoch
+
+    @property
+    def seed(self) -> int:
+        """Of crop and mirror."""
+        return derive_seed("visit", self._run, self._epoch, int(self))
 
 
 @runtime_checkable
 class _Epoch(Protocol):
     """One epoch's order: which sample comes at which place."""
 
-    def __getitem__(self, place: int, /) -> int | torch.Tensor: ...
+    def __getitem__(self, place: int, /) -> int | np.int64: ...
 
 
 class StepBatches(Sampler[list[int]]):
@@ -99,8 +132,7 @@ class StepBatches(Sampler[list[int]]):
                 number, place = divmod(step * self.batch_size + row, self.num_samples)
                 if number != epoch:
                     epoch, order = number, self._order(number)
-                index = int(order[place])
-                batch.append(Visit(index, derive_seed("visit", self.seed, epoch, index)))
+                batch.append(_Planned(int(order[place]), self.seed, epoch))
             yield batch
             step += 1
 
@@ -108,7 +140,8 @@ class StepBatches(Sampler[list[int]]):
         seed = derive_seed("epoch", self.seed, epoch)
         if self.blocks is not None:
             return WindowedEpoch(self.blocks, seed)
-        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randperm(self.num_samples, generator=generator).numpy()
 
 
 def blocks_of(dataset: object) -> Blocks | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import islice
 
 import pytest
@@ -25,6 +26,15 @@ def test_every_epoch_shows_every_sample_once() -> None:
 
 def test_starting_late_continues_the_same_stream() -> None:
     assert _steps(7, start=5) == _steps(12)[5:]
+
+
+def test_a_visit_has_its_seed_on_the_other_side_of_a_loading_process() -> None:
+    visits = next(iter(StepBatches(10, 4, 3)))
+    there = pickle.loads(pickle.dumps(visits))
+    assert there == visits and [v.seed for v in there] == [v.seed for v in visits]
+    again, other = next(iter(StepBatches(10, 4, 3))), next(iter(StepBatches(10, 4, 4)))
+    assert [v.seed for v in again] == [v.seed for v in visits]
+    assert not {v.seed for v in other} & {v.seed for v in visits}
 
 
 def test_processes_divide_the_global_batch() -> None:
