@@ -199,6 +199,18 @@ def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is not overwritten" in capsys.readouterr().err
 
 
+def test_masks_without_any_label_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    make("landscapes", root, "grey", 4, 32)
+    for mask in (root / "masks").rglob("*.png"):
+        Image.new("L", Image.open(mask).size, 255).save(mask)
+    cli.main(["data", "data=landscapes", f"data.root={root}", "data.num_workers=0",
+              "data.image_size=16", "data.resized=24", f"paths.runs={tmp_path}"])  # fmt: skip
+    assert "0 occur: no pixel has one" in capsys.readouterr().err
+
+
 def test_a_check_of_unusable_data_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
