@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -100,7 +101,8 @@ def _read_table(path: Path) -> dict[str, str]:
 def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
     delimiter = max(_DELIMITERS, key=lines[0].count)
     try:
-        first, *rest = csv.reader([f"{line}\n" for line in lines], delimiter=delimiter)
+        text = io.StringIO("\n".join(lines), newline="")
+        first, *rest = csv.reader(text, delimiter=delimiter)
     except csv.Error as error:
         raise UserError(f"data.captions: {path} is no csv table: {error}") from error
     columns = [column.strip().lower() for column in first]

@@ -38,6 +38,7 @@ def captions(root: Path, source: str, **options) -> dict[str, str]:
         "file_name,text\n" + ROWS,
         "\ufeffFile_Name, Text\n" + ROWS,
         "image,caption\n" + ROWS.replace("\n", "\r\n"),
+        ("file,caption\n" + ROWS).replace("\n", "\r"),
         "file_name;text\n" + ROWS.replace("jpg,", "jpg;"),
         "path\ttext\n" + ROWS.replace("jpg,", "jpg\t"),
         "file_name,text\n" + "".join(f"./{row}\n" for row in ROWS.splitlines()),
