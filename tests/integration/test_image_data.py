@@ -182,6 +182,28 @@ def test_the_root_is_asked_for_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.image_size=18", "data.image_size=18 does not divide by 4"),
+        ("data.background=[a,b,c]", "data.background must be three numbers from 0 to 255"),
+        ("data.captions=", "data.captions must be a name, or null"),
+        ("data.max_bad=-1", "data.max_bad must be a whole number from 0 up"),
+        ("data.rooot=x", "did you mean data.root?"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_in_one_line(
+    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("image_folder", tmp_path / "root", "plain", 4, 32)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "data=image_folder", f"data.root={tmp_path / 'root'}", *NARROW[2:],
+                  "stage=autoencoder", f"paths.runs={tmp_path / 'runs'}", override])  # fmt: skip
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and last.startswith("ldmlab: error: ") and said in last
+    assert not list((tmp_path / "runs").rglob("*.ckpt"))
+
+
 def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
     cli.main(["data", "action=make", "data=imagenet", "form=tars", f"out={root}", "size=32"])
@@ -197,6 +219,18 @@ def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         cli.main([*check, f"out={out}"])
     assert "is not overwritten" in capsys.readouterr().err
+
+
+def test_masks_without_any_label_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    make("landscapes", root, "grey", 4, 32)
+    for mask in (root / "masks").rglob("*.png"):
+        Image.new("L", Image.open(mask).size, 255).save(mask)
+    cli.main(["data", "data=landscapes", f"data.root={root}", "data.num_workers=0",
+              "data.image_size=16", "data.resized=24", f"paths.runs={tmp_path}"])  # fmt: skip
+    assert "0 occur: no pixel has one" in capsys.readouterr().err
 
 
 def test_a_check_of_unusable_data_exits_with_2(

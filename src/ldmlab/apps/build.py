@@ -91,10 +91,20 @@ def data_spec(cfg: DictConfig) -> DataSpec:
 
 
 def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
-    """The autoencoder of an experiment."""
-    return build(
+    """The autoencoder of an experiment.
+
+    Raises:
+        UserError: The images cannot be divided by its factor.
+    """
+    autoencoder: Autoencoder = build(
         cfg.autoencoder, bottleneck=build(cfg.bottleneck), image_channels=spec.image_channels
     )
+    if spec.image_size % autoencoder.factor:
+        raise UserError(
+            f"data.image_size={spec.image_size} does not divide by {autoencoder.factor}, by which "
+            "the autoencoder makes images smaller: change it, or shorten autoencoder.channel_mult"
+        )
+    return autoencoder
 
 
 def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:

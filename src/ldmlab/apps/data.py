@@ -19,6 +19,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.records import Batch
 from ldmlab.data.batches import StepBatches
+from ldmlab.data.decoding import UNLABELLED
 from ldmlab.data.inspection import Report, inspect
 from ldmlab.data.memory import BatchDataset
 from ldmlab.data.pictures import Pictures
@@ -131,8 +132,9 @@ def _show(split: str, report: Report, classes: tuple[str, ...]) -> None:
         empty = len(classes) - len(report.classes)
         table.add_row("classes", f"{len(classes)}, {few:,} to {many:,} samples each, {empty} empty")
     if report.mask_labels:
-        labels = sorted(set(report.mask_labels) - {255})
-        table.add_row("mask labels", f"{len(labels)} occur, {labels[0]} to {labels[-1]}")
+        labels = sorted(set(report.mask_labels) - {UNLABELLED})
+        span = f", {labels[0]} to {labels[-1]}" if labels else ": no pixel has one"
+        table.add_row("mask labels", f"{len(labels)} occur{span}")
     if report.captioned or report.uncaptioned:
         table.add_row("captions", f"{report.captioned:,}, {len(report.uncaptioned):,} missing")
     table.add_row("duplicates", f"{len(report.duplicates):,}")
@@ -172,7 +174,7 @@ def _grid(data: BatchDataset, count: int, seed: int) -> Any:
     if batch.mask is not None:
         generator = torch.Generator().manual_seed(0)
         colours = torch.rand(256, 3, generator=generator) * 2 - 1
-        colours[255] = -1
+        colours[UNLABELLED] = -1
         images = torch.cat([images, colours[batch.mask].movedim(-1, 1)], -1)
     words = batch.caption
     classes = getattr(data, "classes", ())

@@ -60,6 +60,12 @@ SHARE = Check("a share from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 POSITIVE_SHARE = Check("a share above 0 and up to 1", lambda x: _is_number(x) and 0 < x <= 1)
 BOOL = Check("true or false", lambda x: isinstance(x, bool))
 NAME = Check("a name", lambda x: isinstance(x, str | int) and str(x) != "")
+COLOUR = Check(
+    "three numbers from 0 to 255",
+    lambda x: (
+        isinstance(x, list) and len(x) == 3 and all(_is_number(c) and 0 <= c <= 255 for c in x)
+    ),
+)
 BETAS = Check(
     "two numbers from 0 to below 1",
     lambda x: isinstance(x, list) and len(x) == 2 and all(_is_number(b) and 0 <= b < 1 for b in x),
@@ -131,7 +137,8 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("data.flip", BOOL),
     ("data.flip_captions", one_of("keep", "swap")),
     ("data.in_memory", BOOL),
-    ("data.latents", _or_null(NAME)),
+    *((f"data.{key}", _or_null(NAME)) for key in ("latents", "images", "masks", "captions")),
+    ("data.background", COLOUR),
     ("dtype", one_of("fp16", "bf16")),
     ("crops", POSITIVE_INT),
     ("shard_size", POSITIVE_INT),

@@ -13,7 +13,8 @@ from torch import Tensor
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from any number of names and numbers, stable across machines and versions."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    data = text.encode("utf-8", "surrogatepass")  # a file's name may be any bytes
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
@@ -16,6 +17,7 @@ from ldmlab.data.listing import (
     nothing_found,
     read_file,
     read_list,
+    shown,
     split_folder,
 )
 from ldmlab.data.sample import Sample
@@ -39,7 +41,8 @@ class CelebAHQ:
             Without lists and folders of their own, a seeded sixth is held out, 5,000 of 30,000.
 
     Raises:
-        UserError: There are no images, or a list names one that is not there.
+        UserError: There are no images, a list names one that is not there, or the lists share one
+            or leave none.
     """
 
     classes: tuple[str, ...] = ()
@@ -54,7 +57,8 @@ class CelebAHQ:
         check_split(split)
         self.root = existing_root(root, _WANTED)
         # CelebAMask-HQ keeps its masks, which are images too, beside this folder.
-        folder = self.root / _MASK_HQ if (self.root / _MASK_HQ).is_dir() else self.root
+        beside = (self.root / _MASK_HQ, *sorted(self.root.glob(f"*/{_MASK_HQ}")))
+        folder = next(filter(Path.is_dir, beside), self.root)
         lists = {"train": train_list, "validation": validation_list}
         for name, file in _LISTS.items():
             if lists[name] is None and (self.root / file).is_file():
@@ -67,7 +71,7 @@ class CelebAHQ:
         if any(lists.values()):
             names = _listed(names, lists, split)
         elif own is None:
-            names = [names[i] for i in held_out(names, split, _SHARE)]
+            names = [names[i] for i in held_out(self.folder, names, split, _SHARE)]
         self._names = Names(names)
 
     def __len__(self) -> int:
@@ -75,7 +79,7 @@ class CelebAHQ:
 
     def name(self, index: int) -> str:
         """The image's path."""
-        return str(self.folder / self._names[index])
+        return shown(self.folder / self._names[index])
 
     def read(self, index: int) -> Sample:
         """The image alone: the data has neither classes nor captions.
@@ -97,21 +101,35 @@ def _listed(names: list[str], lists: dict[str, str | None], split: str) -> list[
             "data.root holds several images with one number, and the lists go by numbers: name "
             "the folder of one resolution"
         )
-    own, other = lists[split], lists["validation" if split == "train" else "train"]
-    wanted = read_list(own or str(other), f"data.{split}_list")
-    numbers = [_number(line) for line in wanted]
-    if own is None:
-        left = sorted(set(by_number) - set(numbers))
+    read = {name: _numbers(file, name, by_number) for name, file in lists.items() if file}
+    other = read.get("validation" if split == "train" else "train", [])
+    if split not in read:
+        left = sorted(set(by_number) - set(other))
+        if not left:
+            raise UserError(
+                f"the list of the other split names every image in data.root, and leaves none to "
+                f"{split}: shorten it"
+            )
         return [by_number[number] for number in left]
-    missing = [
-        line for line, number in zip(wanted, numbers, strict=True) if number not in by_number
-    ]
+    if shared := set(read[split]) & set(other):
+        raise UserError(
+            f"data.train_list and data.validation_list share {len(shared)} images, such as "
+            f"{by_number[min(shared)]}: leave each in one of them"
+        )
+    return [by_number[number] for number in read[split]]
+
+
+def _numbers(file: str, split: str, known: Collection[int]) -> list[int]:
+    """The numbers of a list's images, all of them there."""
+    wanted = read_list(file, f"data.{split}_list")
+    numbers = [_number(line) for line in wanted]
+    missing = [line for line, number in zip(wanted, numbers, strict=True) if number not in known]
     if missing:
         raise UserError(
-            f"data.{split}_list={own} names {len(missing)} images that data.root lacks, such as "
+            f"data.{split}_list={file} names {len(missing)} images that data.root lacks, such as "
             f"{missing[0]}: complete the images or shorten the list"
         )
-    return [by_number[number] for number in numbers]
+    return numbers
 
 
 def _number(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
-"""What Pillow may open; others start programs (EPS) or are no pictures."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What Pillow may open, as far as it can; others start programs (EPS) or are no pictures."""
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm .pgm .npy".split()
+    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .jp2 .avif .npy".split()
 )  # of files taken for images
 
 MAX_PIXELS = 89_478_485
@@ -31,8 +32,9 @@ _ORIENTATION = 0x0112
 _NPY = b"\x93NUMPY"
 
 
-# What Pillow would warn of is refused here.
+# What Pillow would warn of is refused here, or decoded for what it is worth.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BrokenFileError(Exception):
@@ -67,7 +69,7 @@ def decode_image(
                 _draft(image, _OVERSAMPLING * min_side)
             if image.size == size and image.getexif().get(_ORIENTATION, 1) == 1:
                 return _from_jpeg(data)
-        return _from_pillow(_to_rgb(ImageOps.exif_transpose(image), tuple(background)))
+        return _from_pillow(_to_rgb(_upright(image), tuple(background)))
     except BrokenFileError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever they stumble over
@@ -131,12 +133,22 @@ class LabelMap:
 
 
 def decode_text(data: bytes) -> str:
-    """A caption on one line: UTF-8, or Latin-1 where it is none."""
+    """A caption on one line."""
+    return one_line(decoded(data))
+
+
+def decoded(data: bytes) -> str:
+    """A text: UTF-8, or Latin-1 where it is none."""
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return " ".join(text.replace("\0", " ").split())
+        return data.decode("latin-1")
+
+
+def one_line(text: str) -> str:
+    """A text on one line, of characters that any encoding has (JSON may hold half of one)."""
+    whole = text.encode("utf-8", "replace").decode()
+    return " ".join(whole.replace("\0", " ").split())
 
 
 def _open(data: bytes) -> Image.Image:
@@ -144,7 +156,7 @@ def _open(data: bytes) -> Image.Image:
     if not data:
         raise BrokenFileError("is empty")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_openable())
     except Image.DecompressionBombError as error:
         raise BrokenFileError(f"is too large: {_first_line(error)}") from error
     except Exception as error:
@@ -155,18 +167,34 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
+@functools.cache
+def _openable() -> tuple[str, ...]:
+    Image.init()  # Pillow raises for the name of a format that it was built without
+    return tuple(form for form in FORMATS if form in Image.OPEN)
+
+
 def _draft(image: Image.Image, side: int) -> None:
     """Let a JPEG be decoded at a fraction of its size, both sides staying above `side`."""
     image.draft(None, (side, side))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its camera was held, where that is told."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of EXIF that is none; the pixels are whole
+        return image
 
 
 def _from_jpeg(data: bytes) -> UInt8[Tensor, "3 h w"]:
     """The same pixels as Pillow's, a third faster for want of its wider pixels."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError:  # announced by torchvision 0.29 for some later release
+
+        return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+    except (ImportError, RuntimeError):  # torchvision goes without decoders some day, or with less
         return _from_pillow(_open(data).convert("RGB"))
-    return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
 
 
 def _from_pillow(image: Image.Image) -> UInt8[Tensor, "3 h w"]:
@@ -183,7 +211,7 @@ def _from_npy(data: bytes) -> UInt8[Tensor, "3 h w"]:
         array = array[0]
     if array.ndim == 3 and array.shape[0] != 3 and array.shape[2] == 3:
         array = array.transpose(2, 0, 1)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] != 3 or not array.size:
         raise BrokenFileError(
             f"holds {array.dtype} of shape {shape}: an image is uint8 of shape (1, 3, h, w), "
             "(3, h, w) or (h, w, 3)"

@@ -15,9 +15,10 @@ from ldmlab.data.listing import (
     check_split,
     existing_root,
     files_below,
+    named_folder,
     nothing_found,
     read_file,
-    split_folder,
+    shown,
 )
 from ldmlab.data.sample import Sample
 from ldmlab.data.tars import Archives, members
@@ -28,14 +29,16 @@ _WANTED = (
 )
 _KAGGLE = "ILSVRC/Data/CLS-LOC"
 _TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
+_NO_ARCHIVE = -1
 _WNID = re.compile(r"n\d{8}")
 
 
 class ImageNet:
     """Class folders, the original archives read in place, or Kaggle's folder.
 
-    Classes are numbered in the order of their WordNet ids. Validation images lie in class
-    folders, or in one folder or archive whose classes Kaggle's table or the devkit tells.
+    Each split may have a form of its own. Classes are numbered in the order of their WordNet ids.
+    Validation images lie in class folders, or in one folder or archive whose classes Kaggle's
+    table or the devkit tells.
 
     Args:
         split: `train` or `validation`.
@@ -51,19 +54,34 @@ class ImageNet:
     ) -> None:
         check_split(split)
         self.root = existing_root(root, _WANTED)
-        tars = [self.root / name for name in _TARS.values()]
-        self._archives = Archives(tars) if any(tar.is_file() for tar in tars) else None
+        self._archives = Archives([self.root / name for name in _TARS.values()])
         places = self._listed(split)
         if not places:
-            raise nothing_found(self.root, f"{split} images of {_WANTED}", "change data.root")
+            raise nothing_found(
+                _folder(self.root, split) or self.root,
+                f"{split} images of {_WANTED}",
+                "change data.root",
+            )
         names = sorted(places)
-        wnids = _wnids(names)
-        self.classes = tuple(sorted(set(wnids or self._train_classes())))
-        wnids = wnids or validation_classes(self.root, names)
-        if len(self.classes) != num_classes or not set(wnids) <= set(self.classes):
+        wnids = _wnids(self.root, names)
+        if wnids is None and split == "validation":
+            wnids = validation_classes(self.root, names)
+        # Those of the training data in either split: a number means one class.
+        self.classes = tuple(sorted(self._train_classes()))
+        if wnids is None or not self.classes:
+            raise UserError(
+                f"{shown(self.root / names[0])} lies in no class folder such as n01440764: change "
+                "data.root, or take data=image_folder data.class_folders=true"
+            )
+        if len(self.classes) != num_classes:
             raise UserError(
                 f"data.num_classes={num_classes}, and {self.root} holds {len(self.classes)} "
-                f"classes in its {split} data: complete it, or set data.num_classes"
+                "classes in its train data: complete it, or set data.num_classes"
+            )
+        if strange := sorted(set(wnids).difference(self.classes)):
+            raise UserError(
+                f"{self.root} has {split} images of {strange[0]}, which is none of the "
+                f"{num_classes} classes of its train data: remove them, or complete that"
             )
         number = {wnid: k for k, wnid in enumerate(self.classes)}
         self._names = Names(names)
@@ -71,27 +89,27 @@ class ImageNet:
         self._labels = np.array([number[wnid] for wnid in wnids], np.int64)
 
     def _listed(self, split: str) -> dict[str, tuple[int, int, int]]:
-        if self._archives is None:
-            return _in_folders(self.root, split)
+        """The images of a split, and archive, first byte and size of each."""
         archive = list(_TARS).index(split)
-        return _in_tar(self._archives.paths[archive], archive)
+        path = self._archives.paths[archive]
+        return _in_tar(path, archive) if path.is_file() else _in_folder(self.root, split)
 
     def _train_classes(self) -> list[str]:
         """The classes by the folders or inner archives of the training data."""
-        if self._archives is None:
-            folder = _folder(self.root, "train")
-            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        archive, folder = self._archives.paths[0], _folder(self.root, "train")
+        if archive.is_file():
+            names = [outer.name for outer in members(archive)]
         else:
-            archive = self._archives.paths[0]
-            names = [outer.name for outer in members(archive)] if archive.is_file() else []
-        return [name.removesuffix(".tar") for name in names if _WNID.match(name)]
+            names = [] if folder is None else [path.name for path in folder.iterdir()]
+        classes = [name.removesuffix(".tar") for name in names]
+        return [name for name in classes if _WNID.fullmatch(name)]
 
     def __len__(self) -> int:
         return len(self._names)
 
     def name(self, index: int) -> str:
         """The image's path, in its archive where it lies in one."""
-        return str(self.root / self._names[index])
+        return shown(self.root / self._names[index])
 
     def read(self, index: int) -> Sample:
         """Image and class.
@@ -99,42 +117,48 @@ class ImageNet:
         Raises:
             BrokenFileError: The image is missing or cannot be read.
         """
-        if self._archives is None:
+        archive, start, size = self._places[index].tolist()
+        if archive == _NO_ARCHIVE:
             image = read_file(self.root / self._names[index])
         else:
-            image = self._archives.read(*self._places[index].tolist())
+            image = self._archives.read(archive, start, size)
         return Sample(image, int(self._labels[index]))
 
     def caption(self, index: int) -> None:
         """None."""
 
 
-def _wnids(names: list[str]) -> list[str] | None:
+def _wnids(root: Path, names: list[str]) -> list[str] | None:
     """The class of each image by its folder or inner archive; None where these are no classes."""
     found = [PurePosixPath(name).parent.name.removesuffix(".tar") for name in names]
-    return found if found and all(_WNID.fullmatch(wnid) for wnid in found) else None
+    strays = [k for k, wnid in enumerate(found) if not _WNID.fullmatch(wnid)]
+    if 0 < len(strays) < len(names):
+        raise UserError(
+            f"{shown(root / names[strays[0]])} lies in no class folder such as n01440764, unlike "
+            "others: move it into one, or away"
+        )
+    return None if strays else found
 
 
-def _folder(root: Path, split: str) -> Path:
-    """Where a split's images lie, if they lie in folders."""
+def _folder(root: Path, split: str) -> Path | None:
+    """Where a split's images lie, if they lie in a folder."""
     base = root / _KAGGLE if (root / _KAGGLE).is_dir() else root
-    return split_folder(base, split) or base / _TARS[split].removesuffix(".tar")
+    original = base / _TARS[split].removesuffix(".tar")
+    return named_folder(base, split) or (original if original.is_dir() else None)
 
 
-def _in_folders(root: Path, split: str) -> dict[str, tuple[int, int, int]]:
+def _in_folder(root: Path, split: str) -> dict[str, tuple[int, int, int]]:
     """Paths of a split's images, relative to the root; a file needs no place within itself."""
     folder = _folder(root, split)
-    if not folder.is_dir():
+    if folder is None:
         return {}
     prefix = folder.relative_to(root).as_posix()
     found = files_below(folder, {".jpeg", ".jpg", ".png"})
-    return {f"{prefix}/{name}": (0, 0, 0) for name in found}
+    return {f"{prefix}/{name}": (_NO_ARCHIVE, 0, 0) for name in found}
 
 
 def _in_tar(path: Path, archive: int) -> dict[str, tuple[int, int, int]]:
     """Paths of the images in an archive, or in the archives that it holds, and their places."""
-    if not path.is_file():
-        return {}
     found = {}
     for outer in members(path):
         inner = outer.name.endswith(".tar")

@@ -45,11 +45,15 @@ def _find(root: Path, name: str) -> Path | None:
 
 def _from_kaggle(table: Path) -> Mapping[str, str]:
     """Rows like `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: a class and its boxes."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{table} is no csv table ({error}): download it again") from error
     if not rows or not {"ImageId", "PredictionString"} <= set(rows[0]):
         raise UserError(f"{table} must have the columns ImageId and PredictionString")
-    return {row["ImageId"]: (row["PredictionString"].split() or ["?"])[0] for row in rows}
+    told = {row["ImageId"]: (row["PredictionString"] or "").split() for row in rows}
+    return {image: words[0] for image, words in told.items() if words}
 
 
 def _from_devkit(root: Path) -> Mapping[str, str]:
@@ -60,9 +64,14 @@ def _from_devkit(root: Path) -> Mapping[str, str]:
             f"{root} does not tell the classes of the validation images: put {KAGGLE}, or "
             f"{_DEVKIT}.tar.gz, into it, or sort the images into class folders"
         )
-    wnids = _wnids(meta)
-    numbers = [int(line) for line in truth.decode().split()]
-    return {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
+    try:
+        wnids = _wnids(meta)
+        numbers = [int(line) for line in truth.split()]
+        return {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
+    except Exception as error:  # scipy raises whatever it stumbles over
+        raise UserError(
+            f"{_TRUTH} or {_META} in {root} is damaged ({error}): unpack {_DEVKIT}.tar.gz again"
+        ) from error
 
 
 def _wnids(meta: bytes) -> dict[int, str]:
@@ -78,8 +87,9 @@ def _devkit_file(root: Path, name: str) -> bytes | None:
     folder = _find(root, _DEVKIT)
     if folder is not None and (folder / name).is_file():
         return (folder / name).read_bytes()
-    if (root / name).is_file():
-        return (root / name).read_bytes()
+    for loose in (root / name, root / Path(name).name):
+        if loose.is_file():
+            return loose.read_bytes()
     archive = _find(root, f"{_DEVKIT}.tar.gz") or _find(root, f"{_DEVKIT}.tar")
     if archive is None:
         return None

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
 from ldmlab.data.decoding import BrokenFileError
-from ldmlab.data.listing import check_split
+from ldmlab.data.listing import check_split, shown
 from ldmlab.data.sample import Sample
 from ldmlab.data.shard_facts import Filters, caption_of
 from ldmlab.data.shard_index import IMAGE, JSON, ROW, TEXT, ShardIndex
@@ -35,8 +35,8 @@ class Shards:
 
     Args:
         split: `train` or `validation`.
-        root: Folder of the shards; or a pattern, `/data/{00000..00099}.tar`; or an address that
-            fsspec knows, such as `s3://bucket/{00000..00099}.tar`.
+        root: Folder of the shards, or one of them; or a pattern, `/data/{00000..00099}.tar`; or an
+            address that fsspec knows, such as `s3://bucket/{00000..00099}.tar`.
         validation_share: Part of the samples that is held out: whole shards as far as it goes,
             so that validation reads few of them.
         filters: Which samples are wanted; all by default.
@@ -77,6 +77,12 @@ class Shards:
                 f"damaged, data.max_bad={max_bad} are allowed; the first: "
                 f"{next(iter(self.damaged.values()))}"
             )
+        if total < 2:
+            first = next(iter(self.damaged.values()), "a key is what stands before the first dot")
+            raise UserError(
+                f"data.root={self.root} has {total} images in {len(shards)} shards, and 2 are "
+                f"needed at least ({first}): change data.root"
+            )
         if counts.sum() < 2:
             raise UserError(
                 f"data.root={self.root} has {total} images in {len(shards)} shards, and "
@@ -97,8 +103,8 @@ class Shards:
         try:
             header = self._files.read(shard, row[IMAGE] - BLOCK, BLOCK)
         except BrokenFileError:
-            return f"{self._files.shards[shard].name} byte {row[IMAGE]}"
-        return f"{self._files.shards[shard].name}/{name_in(header)}"
+            return shown(f"{self._files.shards[shard].name} byte {row[IMAGE]}")
+        return shown(f"{self._files.shards[shard].name}/{name_in(header)}")
 
     def read(self, index: int) -> Sample:
         """Image and caption.
@@ -138,7 +144,11 @@ class Shards:
                 stacklevel=2,
             )
         if skipped:
-            warnings.warn(f"{self.root}: keys without an image: {skipped:,}", stacklevel=2)
+            warnings.warn(
+                f"{self.root}: keys without an image of their own: {skipped:,} (a key is what "
+                "stands before the first dot)",
+                stacklevel=2,
+            )
         return counts, total, damaged
 
     def _place(self, index: int) -> tuple[int, dict[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,22 @@ class Names(Sequence[str]):
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = np.array([os.fsencode(name) for name in names] or [b""])[: len(names)]
+        encoded = [os.fsencode(name) for name in names]
+        self._text = b"".join(encoded)
+        self._bounds = np.cumsum([0, *map(len, encoded)])
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._bounds) - 1
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
-        return os.fsdecode(self._names[index])
+        index = range(len(self))[index]
+        return os.fsdecode(self._text[self._bounds[index] : self._bounds[index + 1]])
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path on one line, for messages and lists: what cannot be printed is escaped."""
+    text = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def existing_root(root: str | os.PathLike[str] | None, wanted: str) -> Path:
@@ -47,9 +57,11 @@ def existing_root(root: str | os.PathLike[str] | None, wanted: str) -> Path:
     if root is None:
         raise UserError(f"data.root is not set: name the folder that holds {wanted}")
     path = Path(root).expanduser()
-    if not path.is_dir():
-        found = "is a file" if path.exists() else "does not exist"
+    if not os.path.isdir(path):  # noqa: PTH112 (pathlib raises where a folder above is closed)
+        found = "is a file" if os.path.lexists(path) else "does not exist"
         raise UserError(f"data.root={root} {found}: name the folder that holds {wanted}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f"data.root={root} may not be read: change its permissions")
     return path
 
 
@@ -77,35 +89,53 @@ def files_below(
     return sorted(_walk(os.fspath(folder), "", extensions))
 
 
-def _walk(folder: str, prefix: str, extensions: Collection[str]) -> Iterator[str]:
-    with os.scandir(folder) as entries:
+def _walk(
+    folder: str, prefix: str, extensions: Collection[str], above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    above = (*above, os.path.realpath(folder))
+    with _opened(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):
                 continue
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", extensions)
+            if _is_folder(entry):
+                if not entry.is_symlink() or os.path.realpath(entry.path) not in above:
+                    yield from _walk(entry.path, f"{prefix}{entry.name}/", extensions, above)
             elif os.path.splitext(entry.name)[1].lower() in extensions:  # noqa: PTH122 (speed)
                 yield prefix + entry.name
 
 
+def _opened(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise UserError(
+            f"the folder {shown(folder)} cannot be read ({error.strerror}): change its "
+            "permissions, or move it out of data.root"
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a closed folder
+        return False
+
+
+def named_folder(folder: Path, split: str) -> Path | None:
+    """The folder that is called after a split."""
+    return next((folder / w for w in _SPLIT_FOLDERS[split] if (folder / w).is_dir()), None)
+
+
 def split_folder(folder: Path, split: str) -> Path | None:
     """The folder of a split, where a data set keeps its splits apart."""
-    found = {
-        name: next((folder / word for word in words if (folder / word).is_dir()), None)
-        for name, words in _SPLIT_FOLDERS.items()
-    }
-    return found[split] if all(found.values()) else None
+    return named_folder(folder, split) if all(named_folder(folder, s) for s in SPLITS) else None
 
 
-def train_folder(folder: Path) -> Path | None:
-    """The folder of the training data, where it is the only one."""
-    return next((folder / w for w in _SPLIT_FOLDERS["train"] if (folder / w).is_dir()), None)
-
-
-def held_out(names: Sequence[str], split: str, share: float) -> list[int]:
+def held_out(folder: Path, names: Sequence[str], split: str, share: float) -> list[int]:
     """The positions of a split, those with the lowest hash of their names being held out.
 
     Args:
+        folder: Where the samples lie, for messages.
         names: All samples.
         split: `train` or `validation`.
         share: Part of the samples in validation; at least one sample is in each split.
@@ -114,7 +144,10 @@ def held_out(names: Sequence[str], split: str, share: float) -> list[int]:
         UserError: There are fewer than two samples.
     """
     if len(names) < 2:
-        raise UserError(f"{len(names)} samples cannot be split into training and validation data")
+        raise UserError(
+            f"{folder} holds {len(names)} image; training and validation need one each at least: "
+            "add images, or change data.root"
+        )
     order = sorted(range(len(names)), key=lambda i: derive_seed("split", names[i]))
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return sorted(order[:count] if split == "validation" else order[count:])
@@ -141,7 +174,7 @@ def read_list(path: str | os.PathLike[str], key: str) -> list[str]:
         UserError: It cannot be read, or is empty.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{key}={path} cannot be read: {error}") from error
     if not (names := [line.strip() for line in lines if line.strip()]):

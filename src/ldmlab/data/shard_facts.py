@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ldmlab.core.errors import UserError
-from ldmlab.data.decoding import decode_text
+from ldmlab.data.decoding import decode_text, one_line
 
 FACTS = [
     ("width", "<u4"), ("height", "<u4"), ("similarity", "<f4"), ("letters", "<u4"), ("tag", "u1"),
@@ -26,7 +26,7 @@ def caption_of(facts: bytes | None, text: bytes | None) -> str:
     """The caption: the text file's, else the json's, else empty."""
     if text is not None:
         return decode_text(text)
-    return decode_text(str(_table(facts).get("caption") or "").encode())
+    return one_line(str(_table(facts).get("caption") or ""))
 
 
 def read_facts(row: Any, facts: bytes | None, text: bytes | None) -> None:
@@ -73,7 +73,7 @@ class Filters:
     ) -> None:
         unknown = set(nsfw or ()).difference(TAGS[1:])
         if unknown:
-            raise UserError(f"data.nsfw={list(nsfw or ())} must be a list of {', '.join(TAGS[1:])}")
+            raise UserError(f"data.nsfw={nsfw} must be a list of {', '.join(TAGS[1:])}")
         self.min_side, self.max_aspect, self.min_similarity = min_side, max_aspect, min_similarity
         self.tags = None if nsfw is None else [TAGS.index(tag) for tag in nsfw]
         self.min_caption, self.max_caption = min_caption, max_caption

@@ -32,7 +32,7 @@ _PLACES = [
 ROW = np.dtype([*_PLACES, *FACTS])
 """A sample: where its parts' bytes lie (0: it lacks that part), and what filters ask for."""
 
-_VERSION = 1
+_VERSION = 2
 _PROCESSES = 8
 T = TypeVar("T")
 
@@ -151,6 +151,8 @@ def read_shard(file: BinaryIO, name: str) -> Shard:
             kind = _KINDS.get(extension.lower())
             if kind is not None and member.size < 2**32:
                 keys.setdefault(f"{folder}/{stem}", {})[kind] = member
+            elif stem and _KINDS.get(extension.lower().rpartition(".")[2]) == IMAGE:
+                keys.setdefault(f"{folder}/{stem}", {})  # an image, but not the key's
     except UserError as error:
         damage = str(error)
     except OSError as error:

@@ -150,7 +150,7 @@ def find_shards(root: str | None, cache: Path, cache_gib: float) -> list[LocalSh
     """The shards that a user's `data.root` names, in order.
 
     Args:
-        root: A folder, or a path with braces, on this machine or as `<protocol>://...`.
+        root: A folder, a shard, or a path with braces, on this machine or as `<protocol>://...`.
         cache: Where remote shards may be kept.
         cache_gib: Gibibytes they may take.
 
@@ -164,6 +164,9 @@ def find_shards(root: str | None, cache: Path, cache_gib: float) -> list[LocalSh
         return _remote(text, cache / "shards", int(cache_gib * 2**30))
     if _BRACES.search(text) and not Path(text).exists():
         return [LocalShard(Path(name).expanduser()) for name in _expand(text)]
+    path = Path(text).expanduser()
+    if path.suffix.lower() == _ENDING and path.is_file():
+        return [LocalShard(path)]
     folder = existing_root(root, WANTED)
     names = files_below(folder, {_ENDING})
     if not names:

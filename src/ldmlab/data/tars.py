@@ -80,18 +80,22 @@ def walk(file: BinaryIO, path: str, offset: int, end: int) -> Iterator[Member]:
         block = file.read(BLOCK)
         if not block.strip(b"\0"):
             return
+        data = offset + BLOCK
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
+            if header.size < 0:
+                raise ValueError("a negative size")
+            if data + header.size > end:
+                what = name or header.name
+                raise UserError(f"{path} is cut short within {what}: download it again")
+            named = header.type in (_LONG_NAME, _PAX)
+            if named:
+                name = _long_name(header.type, file.read(header.size)) or name
+        except (tarfile.HeaderError, ValueError) as error:
             raise UserError(f"{path} is no uncompressed tar archive at byte {offset}") from error
-        data = offset + BLOCK
-        if data + header.size > end:
-            raise UserError(f"{path} is cut short within {name or header.name}: download it again")
-        if header.type in (_LONG_NAME, _PAX):
-            name = _long_name(header.type, file.read(header.size)) or name
-        elif header.type != _PAX_GLOBAL:
-            if header.isreg():
-                yield Member(name or header.name, data, header.size)
+        if header.isreg():
+            yield Member(name or header.name, data, header.size)
+        if not named and header.type != _PAX_GLOBAL:
             name = None
         offset = data + (header.size + BLOCK - 1) // BLOCK * BLOCK
 
@@ -113,11 +117,14 @@ def _long_name(kind: bytes, data: bytes) -> str | None:
     if kind == _LONG_NAME:
         return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
     while data.strip(b"\0"):  # "length key=value\n", the length counting itself
-        length = int(data.split(b" ", 1)[0])
-        key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
+        length, space, _ = data.partition(b" ")
+        record = data[len(length) + 1 : int(length)]
+        if not space or not record:
+            raise ValueError("a record that ends before it begins")
+        key, _, value = record.rstrip(b"\n").partition(b"=")
         if key == b"path":
             return value.decode("utf-8", "surrogateescape")
-        data = data[length:]
+        data = data[int(length) :]
     return None
 
 

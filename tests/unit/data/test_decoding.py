@@ -192,3 +192,38 @@ def test_masks_that_are_none(image: Image.Image, words: str) -> None:
 )
 def test_captions_of_any_bytes(data: bytes, text: str) -> None:
     assert decode_text(data) == text
+
+
+@pytest.mark.parametrize("form", ["AVIF", "JPEG2000"])
+def test_newer_formats_are_read_where_pillow_does(form: str) -> None:
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"Pillow lacks {form}")
+    assert close(decode_image(encoded(PICTURE, form)), PICTURE, 6)
+
+
+def test_what_torchvision_cannot_decode_pillow_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> torch.Tensor:
+        raise RuntimeError("decode_jpeg, /build/decode_jpeg.cpp:171, Unsupported")
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
+    data = encoded(PICTURE, "JPEG", quality=90)
+    assert close(decode_image(data), Image.open(io.BytesIO(data)), 0)
+    with pytest.raises(BrokenFileError, match="image file is truncated") as error:
+        decode_image(data[: len(data) // 2])
+    assert ".cpp" not in str(error.value)
+
+
+def test_exif_that_is_none_spoils_no_pixels() -> None:
+    data = encoded(PICTURE, "PNG", exif=b"Exif\0\0garbage")
+    assert close(decode_image(data), PICTURE, 0)
+    with pytest.raises(BrokenFileError, match="truncated"):
+        decode_image(data[:-200])
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (3, 0, 0), (3, 4, 0)])
+def test_an_array_without_pixels_is_broken(shape: tuple[int, ...]) -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, np.uint8))
+    with pytest.raises(BrokenFileError, match=r"holds uint8 of shape"):
+        decode_image(file.getvalue())

@@ -124,12 +124,12 @@ def test_a_seeded_split_does_not_depend_on_the_rest(tmp_path: Path) -> None:
     from ldmlab.data.listing import held_out
 
     names = [f"{k}.jpg" for k in range(1000)]
-    few = {names[i] for i in held_out(names, "validation", 0.1)}
+    few = {names[i] for i in held_out(Path(), names, "validation", 0.1)}
     more = [*names, *(f"new{k}.jpg" for k in range(100))]
-    now = {more[i] for i in held_out(more, "validation", 0.1)}
+    now = {more[i] for i in held_out(Path(), more, "validation", 0.1)}
     assert len(few) == 100 and len(now) == 110 and len(few & now) > 85
-    assert set(held_out(names, "train", 0.1)) == set(range(1000)) - set(
-        held_out(names, "validation", 0.1)
+    assert set(held_out(Path(), names, "train", 0.1)) == set(range(1000)) - set(
+        held_out(Path(), names, "validation", 0.1)
     )
 
 
