@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from ldmlab.core.random import Noise
 from ldmlab.core.records import LatentMoments
+from ldmlab.core.tensors import without_autocast
+
+_DISTANCES = 2**24
+"""Distances held at once: 64 MiB of float32."""
 
 
 class Latent(ABC):
@@ -250,7 +254,18 @@ class VQ(Bottleneck):
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         flat = z.movedim(1, -1).flatten(0, -2)
-        codes = self.codes.weight
-        distance = codes.square().sum(1) - 2 * flat @ codes.T
-        indices = distance.argmin(dim=1).unflatten(0, (len(z), *z.shape[2:]))
+        indices = nearest_codes(flat, self.codes.weight).unflatten(0, (len(z), *z.shape[2:]))
         return self.codes(indices).movedim(-1, 1), indices
+
+
+@torch.no_grad()
+def nearest_codes(
+    features: Float[Tensor, "n z"], codes: Float[Tensor, "codes z"]
+) -> Int[Tensor, " n"]:
+    """Number of the code nearest to each feature, some features at a time to save memory."""
+    rows = max(1, _DISTANCES // len(codes))
+    # In bfloat16 neighbouring codes are equally far.
+    with without_autocast(features):
+        length = codes.square().sum(1)
+        nearest = [(length - 2 * part @ codes.T).argmin(dim=1) for part in features.split(rows)]
+    return torch.cat(nearest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ldmlab.autoencoding import bottlenecks
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Posterior, Quantised
 from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
@@ -80,3 +81,19 @@ def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
     assert torch.equal(through, torch.ones_like(through))
     latent.regularizer().sum().backward()
     assert bottleneck.codes.weight.grad.abs().sum() > 0
+
+
+def test_codes_are_found_in_full_precision_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    features, codes = torch.randn(50, 3), torch.randn(1000, 3)
+    whole = bottlenecks.nearest_codes(features, codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bottlenecks.nearest_codes(features, codes), whole)
+    monkeypatch.setattr(bottlenecks, "_DISTANCES", 7000)
+    held: list[int] = []
+    argmin = torch.Tensor.argmin
+    monkeypatch.setattr(
+        torch.Tensor, "argmin", lambda x, *a, **k: (held.append(x.numel()), argmin(x, *a, **k))[1]
+    )
+    assert torch.equal(bottlenecks.nearest_codes(features, codes), whole)
+    assert len(held) == 8 and max(held) <= 7000
