@@ -122,7 +122,7 @@ class Quantised(Latent):
 
     def moments(self) -> LatentMoments:
         """The features before quantisation, without spread."""
-        return LatentMoments(self.prequant, torch.zeros_like(self.prequant))
+        return LatentMoments.without_spread(self.prequant)
 
     def sums(self) -> dict[str, Tensor]:
         """How often each code was the nearest, and the moments of the features."""
@@ -168,6 +168,10 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Float[Tensor, "b c h w"]) -> Latent:
         """Encode the encoder's features."""
+
+    def moments(self, features: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """Those of `forward`, without what only stage one asks for."""
+        return self(features).moments()
 
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
         """Bring sampled latents back to what the decoder was trained on."""
@@ -236,7 +240,7 @@ class VQ(Bottleneck):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Quantised:
         """Features, codes and the codebook loss."""
-        z = self.quant(features).float()
+        z = self._prequant(features)
         codes, indices = self._nearest(z)
         pull_codes = (codes - z.detach()).square().flatten(1).mean(1)
         pull_features = (codes.detach() - z).square().flatten(1).mean(1)
@@ -248,9 +252,16 @@ class VQ(Bottleneck):
             num_codes=self.codes.num_embeddings,
         )
 
+    def moments(self, features: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """The features before quantisation: no code is searched for."""
+        return LatentMoments.without_spread(self._prequant(features))
+
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
         """Replace sampled latents by their nearest codes."""
         return self._nearest(z)[0]
+
+    def _prequant(self, features: Tensor) -> Tensor:
+        return self.quant(features).float()
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         flat = z.movedim(1, -1).flatten(0, -2)

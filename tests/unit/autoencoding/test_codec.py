@@ -32,6 +32,21 @@ def test_latents_are_normalised_and_come_back() -> None:
     torch.testing.assert_close(codec.decode(moments.mean), codec.autoencoder.decode(raw))
 
 
+@pytest.mark.parametrize("bottleneck", [KL, VQ])
+def test_encoding_for_stage_two_is_that_of_stage_one(
+    bottleneck: type[KL] | type[VQ], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = NormalizedCodec(_autoencoder(bottleneck))
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    trained_on = codec.autoencoder.encode(image).moments()
+    monkeypatch.setattr(bottlenecks, "nearest_codes", None)  # stage two searches no code
+    codec.normalize_on([image])
+    codec.normalize_as([0.0] * 3, [1.0] * 3)
+    moments = codec.encode(image)
+    assert torch.equal(moments.mean, trained_on.mean)
+    assert torch.equal(moments.std, trained_on.std)
+
+
 def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
     codec = NormalizedCodec(_autoencoder(KL))
     codec.train()
