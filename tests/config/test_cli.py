@@ -44,6 +44,8 @@ def _run(*command: str, cwd: Path, **environment: str) -> tuple[subprocess.Compl
         ("stages.diffusion.lr=abc", "stages.diffusion.lr must be"),
         ("stages.autoencoder.batch_size=0", "stages.autoencoder.batch_size must be"),
         ("seed=007", "seed must be"),
+        ("stages.diffusion.precision=16-mixed", "precision must be 32-true or bf16-mixed"),
+        ("stages.autoencoder.precision=64-true", "precision must be 32-true or bf16-mixed"),
         ("~optimizer", "nothing may be deleted"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,6 +115,34 @@ def test_guided_predictions_explain_the_sample(guidance: Guidance) -> None:
         prediction, level = guidance(conditional, null, schedule)(x, t), schedule.level(t)
         alpha, sigma = broadcast_like(level.alpha, x), broadcast_like(level.sigma, x)
         torch.testing.assert_close(alpha * prediction.x0 + sigma * prediction.eps, x)
+
+
+def _varying(denoiser: Denoiser, place: float) -> Denoiser:
+    """The denoiser with a learned variance at one place."""
+
+    def denoise(x: Tensor, t: Tensor) -> Prediction:
+        return replace(denoiser(x, t), variance_place=torch.full_like(x, place))
+
+    return denoise
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        ClassifierFree(4.0),
+        Rescaled(4.0),
+        Interval(Rescaled(4.0)),
+        ClassifierGuidance(lambda x, t: -x.square().sum(1)),
+    ],
+)
+def test_a_learned_variance_is_that_of_the_wanted_condition(guidance: Guidance) -> None:
+    schedule = cosine()
+    conditional = _varying(normal_denoiser(schedule, 1.0, 0.5), 0.3)
+    null = _varying(exact_denoiser(schedule, 1.0), 0.9)
+    x = SampleNoise(0, range(3)).normal(torch.empty(3, 8, dtype=torch.float64))
+    for time in (torch.tensor(0.5), torch.tensor([0.1, 0.5, 0.9])):
+        place = guidance(conditional, null, schedule)(x, time.double()).variance_place
+        assert place is not None and torch.equal(place, torch.full_like(x, 0.3))
 
 
 def test_rescaling_keeps_the_deviation_and_an_interval_leaves_the_ends() -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldmlab.autoencoding.bottlenecks import Bottleneck, Latent
+from ldmlab.core.records import LatentMoments
 from ldmlab.nn.autoencoder import Decoder, Encoder
 
 
@@ -57,6 +58,10 @@ class Autoencoder(nn.Module):
     def encode(self, image: Float[Tensor, "b c h w"]) -> Latent:
         """Latents of images in [-1, 1]."""
         return self.bottleneck(self.encoder(image))
+
+    def moments(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """What a diffusion model is trained on: the moments of `encode`, with less work."""
+        return self.bottleneck.moments(self.encoder(image))
 
     def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Images of latents; latents of a codebook are quantised first."""

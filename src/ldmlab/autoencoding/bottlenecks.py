@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from ldmlab.core.random import Noise
 from ldmlab.core.records import LatentMoments
+from ldmlab.core.tensors import without_autocast
+
+_DISTANCES = 2**24
+"""Distances held at once: 64 MiB of float32."""
 
 
 class Latent(ABC):
@@ -118,7 +122,7 @@ class Quantised(Latent):
 
     def moments(self) -> LatentMoments:
         """The features before quantisation, without spread."""
-        return LatentMoments(self.prequant, torch.zeros_like(self.prequant))
+        return LatentMoments.without_spread(self.prequant)
 
     def sums(self) -> dict[str, Tensor]:
         """How often each code was the nearest, and the moments of the features."""
@@ -164,6 +168,10 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Float[Tensor, "b c h w"]) -> Latent:
         """Encode the encoder's features."""
+
+    def moments(self, features: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """Those of `forward`, without what only stage one asks for."""
+        return self(features).moments()
 
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
         """Bring sampled latents back to what the decoder was trained on."""
@@ -232,7 +240,7 @@ class VQ(Bottleneck):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Quantised:
         """Features, codes and the codebook loss."""
-        z = self.quant(features).float()
+        z = self._prequant(features)
         codes, indices = self._nearest(z)
         pull_codes = (codes - z.detach()).square().flatten(1).mean(1)
         pull_features = (codes.detach() - z).square().flatten(1).mean(1)
@@ -244,13 +252,31 @@ class VQ(Bottleneck):
             num_codes=self.codes.num_embeddings,
         )
 
+    def moments(self, features: Float[Tensor, "b c h w"]) -> LatentMoments:
+        """The features before quantisation: no code is searched for."""
+        return LatentMoments.without_spread(self._prequant(features))
+
     def project(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
         """Replace sampled latents by their nearest codes."""
         return self._nearest(z)[0]
 
+    def _prequant(self, features: Tensor) -> Tensor:
+        return self.quant(features).float()
+
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         flat = z.movedim(1, -1).flatten(0, -2)
-        codes = self.codes.weight
-        distance = codes.square().sum(1) - 2 * flat @ codes.T
-        indices = distance.argmin(dim=1).unflatten(0, (len(z), *z.shape[2:]))
+        indices = nearest_codes(flat, self.codes.weight).unflatten(0, (len(z), *z.shape[2:]))
         return self.codes(indices).movedim(-1, 1), indices
+
+
+@torch.no_grad()
+def nearest_codes(
+    features: Float[Tensor, "n z"], codes: Float[Tensor, "codes z"]
+) -> Int[Tensor, " n"]:
+    """Number of the code nearest to each feature, some features at a time to save memory."""
+    rows = max(1, _DISTANCES // len(codes))
+    # In bfloat16 neighbouring codes are equally far.
+    with without_autocast(features):
+        length = codes.square().sum(1)
+        nearest = [(length - 2 * part @ codes.T).argmin(dim=1) for part in features.split(rows)]
+    return torch.cat(nearest)

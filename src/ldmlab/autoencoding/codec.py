@@ -61,7 +61,7 @@ class IdentityCodec(Codec):
 
     def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
         """The image itself."""
-        return LatentMoments(image, torch.zeros_like(image))
+        return LatentMoments.without_spread(image)
 
     def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h w"]:
         """The image itself."""
@@ -97,7 +97,7 @@ class NormalizedCodec(Codec):
         Raises:
             ValueError: There are no images.
         """
-        moments = [self.autoencoder.encode(image).moments() for image in images]
+        moments = [self.autoencoder.moments(image) for image in images]
         if not moments:
             raise ValueError("latents cannot be normalised on no images")
         mean = torch.cat([m.mean for m in moments]).double()
@@ -130,7 +130,7 @@ class NormalizedCodec(Codec):
     @torch.no_grad()
     def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
         """Normalised latents of images in [-1, 1]."""
-        moments = self.autoencoder.encode(image).moments()
+        moments = self.autoencoder.moments(image)
         return LatentMoments((moments.mean - self.shift) / self.scale, moments.std / self.scale)
 
     @torch.no_grad()

@@ -34,6 +34,11 @@ class LatentMoments:
     mean: Float[Tensor, "b z h w"]
     std: Float[Tensor, "b #z #h #w"]
 
+    @classmethod
+    def without_spread(cls, mean: Float[Tensor, "b z h w"]) -> LatentMoments:
+        """Latents that are known exactly."""
+        return cls(mean, torch.zeros_like(mean))
+
 
 @dataclass(frozen=True)
 class TextStates:

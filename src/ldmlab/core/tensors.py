@@ -1,5 +1,8 @@
 """Small tensor helpers shared by every layer."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
@@ -42,6 +45,14 @@ def combine(
 def is_number(value: Factor) -> bool:
     """Whether a factor is known without asking a device: a number, or a CPU tensor that is one."""
     return isinstance(value, float) or (value.ndim == 0 and value.device.type == "cpu")
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Keeps products on the device of `like` in their own dtype, under mixed precision too."""
+    kind = like.device.type
+    # The meta device has no mixed precision to leave.
+    available = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
 def to_unit_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

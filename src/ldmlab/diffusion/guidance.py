@@ -16,6 +16,14 @@ from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.schedule import Schedule
 
 
+def _guided(wanted: Prediction, x0: Tensor, eps: Tensor) -> Prediction:
+    """The answer under the wanted condition, guided: its learned variance stays as it is.
+
+    As in the published models of Nichol et al. (2022, GLIDE) and of Peebles & Xie (2023, DiT).
+    """
+    return replace(wanted, x0=x0, eps=eps)
+
+
 class Guidance(ABC):
     """A way to strengthen the condition at sampling time."""
 
@@ -86,7 +94,8 @@ class Rescaled(Guidance):
             x0 = null.x0.lerp(wanted.x0, self.scale)
             factor = wanted.x0.flatten(1).std(1) / x0.flatten(1).std(1).clamp(min=1e-12)
             factor = self.rescale * factor + (1 - self.rescale)
-            return schedule.level(t).given_x0(x, broadcast_like(factor, x) * x0)
+            guided = schedule.level(t).given_x0(x, broadcast_like(factor, x) * x0)
+            return _guided(wanted, guided.x0, guided.eps)
 
         return denoise
 
@@ -119,10 +128,8 @@ class Interval(Guidance):
                 return guided(x, t)
             where = inside.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
             strong, plain = guided(x, t), conditional(x, t)
-            return Prediction(
-                x0=torch.where(where, strong.x0, plain.x0),
-                eps=torch.where(where, strong.eps, plain.eps),
-            )
+            x0 = torch.where(where, strong.x0, plain.x0)
+            return _guided(plain, x0, torch.where(where, strong.eps, plain.eps))
 
         return denoise
 
@@ -153,9 +160,10 @@ class ClassifierGuidance(Guidance):
                 noised = x.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(self.log_prob(noised, t).sum(), noised)
             level = schedule.level(t)
-            eps = conditional(x, t).eps
+            wanted = conditional(x, t)
             shift = self.scale * broadcast_like(level.sigma, x) * gradient
-            return level.given_eps(x, eps - shift)
+            guided = level.given_eps(x, wanted.eps - shift)
+            return _guided(wanted, guided.x0, guided.eps)
 
         return denoise
 
@@ -166,7 +174,8 @@ def compose(
     """Several conditions at once: eps_null + sum of scale_i (eps_i - eps_null) (Liu et al. 2022).
 
     Args:
-        conditionals: The model under each condition.
+        conditionals: The model under each condition, at least one; a learned variance is that of
+            the first.
         unconditional: The model without one.
         scales: Strength of each condition; below 0 avoids it.
 
@@ -178,11 +187,11 @@ def compose(
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
         null = unconditional(x, t)
+        wanted = [denoiser(x, t) for denoiser in conditionals]
         x0, eps = null.x0, null.eps
-        for denoiser, scale in zip(conditionals, scales, strict=True):
-            wanted = denoiser(x, t)
-            x0 = x0 + scale * (wanted.x0 - null.x0)
-            eps = eps + scale * (wanted.eps - null.eps)
-        return replace(null, x0=x0, eps=eps)
+        for answer, scale in zip(wanted, scales, strict=True):
+            x0 = x0 + scale * (answer.x0 - null.x0)
+            eps = eps + scale * (answer.eps - null.eps)
+        return _guided(wanted[0], x0, eps)
 
     return denoise

@@ -100,5 +100,6 @@ def invert(
         Latent noise, to be edited or drawn from again with the sampler itself.
     """
     schedule = model.process.schedule
-    times = sampler.times(schedule).flip(0)
+    # Not from t = 0, where a target such as x0 says nothing about the noise.
+    times = sampler.times(schedule).clamp(min=schedule.first_time).unique()
     return sampler(denoiser, model.codec.encode(images).mean, times, schedule, noise)

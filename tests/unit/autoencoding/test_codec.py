@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ldmlab.autoencoding import bottlenecks
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Posterior, Quantised
 from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
@@ -29,6 +30,21 @@ def test_latents_are_normalised_and_come_back() -> None:
     torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), rtol=0.05, atol=0)
     raw = codec.autoencoder.encode(images).moments().mean
     torch.testing.assert_close(codec.decode(moments.mean), codec.autoencoder.decode(raw))
+
+
+@pytest.mark.parametrize("bottleneck", [KL, VQ])
+def test_encoding_for_stage_two_is_that_of_stage_one(
+    bottleneck: type[KL] | type[VQ], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = NormalizedCodec(_autoencoder(bottleneck))
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    trained_on = codec.autoencoder.encode(image).moments()
+    monkeypatch.setattr(bottlenecks, "nearest_codes", None)  # stage two searches no code
+    codec.normalize_on([image])
+    codec.normalize_as([0.0] * 3, [1.0] * 3)
+    moments = codec.encode(image)
+    assert torch.equal(moments.mean, trained_on.mean)
+    assert torch.equal(moments.std, trained_on.std)
 
 
 def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
@@ -80,3 +96,19 @@ def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
     assert torch.equal(through, torch.ones_like(through))
     latent.regularizer().sum().backward()
     assert bottleneck.codes.weight.grad.abs().sum() > 0
+
+
+def test_codes_are_found_in_full_precision_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    features, codes = torch.randn(50, 3), torch.randn(1000, 3)
+    whole = bottlenecks.nearest_codes(features, codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bottlenecks.nearest_codes(features, codes), whole)
+    monkeypatch.setattr(bottlenecks, "_DISTANCES", 7000)
+    held: list[int] = []
+    argmin = torch.Tensor.argmin
+    monkeypatch.setattr(
+        torch.Tensor, "argmin", lambda x, *a, **k: (held.append(x.numel()), argmin(x, *a, **k))[1]
+    )
+    assert torch.equal(bottlenecks.nearest_codes(features, codes), whole)
+    assert len(held) == 8 and max(held) <= 7000

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
@@ -72,6 +74,35 @@ def test_values_outside_the_table_are_named() -> None:
 def test_unlabelled_pixels_say_nothing() -> None:
     maps = ALL[2](torch.full((1, 16, 16), 255)).maps
     assert not maps.any()
+
+
+class _Largest(TorchDispatchMode):
+    """The largest tensor that any operation gives, in values."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.values = max(self.values, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("factor", [1, 3, 4])
+def test_maps_are_area_means_of_one_hot_labels(dtype: torch.dtype, factor: int) -> None:
+    mask = torch.randint(0, 7, (2, 12, 24))
+    mask[torch.rand(mask.shape) < 0.2] = 255
+    conditioner = MaskConditioner(7, factor, map_channels=None)
+    one_hot = (mask[:, None] == torch.arange(7)[:, None, None]).float()
+    with _Largest() as largest:
+        maps = conditioner(mask).maps
+    assert torch.equal(maps, F.avg_pool2d(one_hot, factor))
+    if factor > 1:
+        assert largest.values < one_hot.numel(), "a picture of one-hot labels is never made"
+    projected = MaskConditioner(7, factor, map_channels=3).to(dtype)
+    expected = projected.proj(F.avg_pool2d(one_hot.to(dtype), factor))
+    torch.testing.assert_close(projected(mask).maps, expected)
 
 
 def test_the_vocabulary_is_stable_and_spells_what_it_does_not_know() -> None:

@@ -11,7 +11,7 @@ from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.diffusion.guidance import ClassifierFree
-from ldmlab.diffusion.parameterization import V
+from ldmlab.diffusion.parameterization import EDM, X0, Parameterization, V
 from ldmlab.diffusion.process import Denoiser, DiffusionProcess
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.schedule import cosine
@@ -24,7 +24,7 @@ from ldmlab.nn.unet import UNet
 SIZE = 8
 
 
-def _model(seed: int) -> LatentDiffusion:
+def _model(seed: int, target: Parameterization | None = None) -> LatentDiffusion:
     """An untrained class-conditional model in pixel space, every layer of it at work."""
     torch.manual_seed(seed)
     conditioner = ClassConditioner(num_classes=4, dim=8)
@@ -42,7 +42,7 @@ def _model(seed: int) -> LatentDiffusion:
         for parameter in unet.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.02)
-    process = DiffusionProcess(cosine(), V(), Unit(), Uniform())
+    process = DiffusionProcess(cosine(), target or V(), Unit(), Uniform())
     return LatentDiffusion(IdentityCodec(1), ConditionalNetwork(unet, conditioner), process).eval()
 
 
@@ -131,6 +131,15 @@ def test_image_to_image_keeps_more_where_it_is_weaker(
         for strength in (0.02, 0.3, 1.0)
     ]
     assert far[0] < 0.01 < far[1] < far[2]
+
+
+@pytest.mark.parametrize("target", [X0(), EDM()])
+def test_an_image_is_inverted_whatever_the_target(
+    target: Parameterization, asked: Batch, x: Tensor
+) -> None:
+    model = _model(0, target)
+    start = invert(model, model.guided(asked), x, DDIM(4), SampleNoise(0, range(2)))
+    assert bool(start.isfinite().all()) and not torch.equal(start, x)
 
 
 def test_an_inverted_image_is_drawn_again(model: LatentDiffusion, asked: Batch, x: Tensor) -> None:
