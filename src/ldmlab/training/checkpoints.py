@@ -102,7 +102,14 @@ class Resume:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
-    """The newest readable checkpoint of a folder, and a line for each damaged one before it."""
+    """The newest readable checkpoint of a folder, and a line for each damaged one before it.
+
+    Returns:
+        Both; None where the folder holds no checkpoint.
+
+    Raises:
+        UserError: None of its checkpoints can be read.
+    """
     complaints = []
     paths = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
     for path in paths:
@@ -110,4 +117,9 @@ def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
             return Resume.at(path), complaints
         except UserError as error:
             complaints.append(str(error))
+    if paths:
+        raise UserError(
+            f"no checkpoint in {folder} can be read ({', '.join(p.name for p in paths)}): put a "
+            "whole one there, start anew with resume=never, or begin another run with run_id=<name>"
+        )
     return None
