@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 
 from ldmlab.apps.build import (
     build_autoencoder_module,
@@ -17,7 +18,6 @@ from ldmlab.apps.build import (
 from ldmlab.apps.finetune import (
     autoencoder_weights,
     codec_weights,
-    run_state,
     start_autoencoder,
     start_network,
 )
@@ -30,7 +30,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
-from ldmlab.training.checkpoints import load_weights
+from ldmlab.training.checkpoints import load_weights, read_checkpoint
 from ldmlab.training.fit import is_main_process
 
 # What decides the result of a stage, and so names its run.
@@ -60,7 +60,9 @@ def train_autoencoder(session: Session) -> RunFolder:
     )
     assert shown.image is not None
     pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-    session.fit("autoencoder", module, session.train, folder, [pictures, AutoencoderHealth()], {})
+    facts = {"max_steps": cfg.stages.autoencoder.max_steps}
+    observers = [pictures, AutoencoderHealth()]
+    session.fit("autoencoder", module, session.train, folder, observers, facts)
     return folder
 
 
@@ -118,7 +120,7 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
             whose codec is taken as it is.
 
     Raises:
-        UserError: Stage one is missing or of another shape.
+        UserError: Stage one is missing, of another shape, or the experiment's own and unfinished.
     """
     cfg = session.cfg
     codec = build_codec(cfg, session.spec)
@@ -126,12 +128,35 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
         return codec, True
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
-    state = run_state(path)
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    state = checkpoint["state_dict"]
     if whole := codec_weights(state):
         load_weights(codec, whole, misfit)
         return codec, True
+    _check_finished(cfg, path, int(state["steps"]), checkpoint["facts"].get("max_steps", 0))
     load_weights(codec.autoencoder, autoencoder_weights(state, f"codec.run={path}"), misfit)
     return codec, False
+
+
+def _check_finished(cfg: DictConfig, path: str | Path, step: int, goal: int) -> None:
+    """Stage two freezes the autoencoder: say so where its training has not come to its end.
+
+    Args:
+        cfg: The configuration.
+        path: The checkpoint of stage one, or the run that `codec.run` names.
+        step: Steps behind it.
+        goal: Steps that it was to be trained for; 0 where that is not known.
+
+    Raises:
+        UserError: It is the experiment's own, which stage=all would go on training.
+    """
+    if cfg.codec.run is None and step < cfg.stages.autoencoder.max_steps:
+        raise UserError(
+            f"stage one in {path} stands at step {step} of {cfg.stages.autoencoder.max_steps}: "
+            f"train it to its end with stage=all, or take it as it is with codec.run={path}"
+        )
+    if step < goal and is_main_process():
+        console.print(f"[yellow]warning:[/] codec.run={path} stands at step {step} of {goal}")
 
 
 def normalize(session: Session, codec: Codec) -> None:
