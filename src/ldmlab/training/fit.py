@@ -68,10 +68,9 @@ class Trial:
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        if resume is not None:
-            for logger in self.loggers:
-                if isinstance(logger, MetricsFile):
-                    logger.forget_after(resume.step)
+        for logger in self.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
         trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
@@ -91,3 +90,4 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*This DataLoader will create.*")
     warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*`srun` command is available on your system.*")

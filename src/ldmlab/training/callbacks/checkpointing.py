@@ -1,4 +1,4 @@
-"""Saving checkpoints by step, at the end and when training is interrupted."""
+"""Saving checkpoints by step and at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 
 import lightning as L
 
+from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepModule
+
+
+def save(trainer: L.Trainer, path: Path) -> None:
+    """Save a checkpoint, with all that its steps have logged in metrics.csv before it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile):
+            logger.log_step(trainer)
+    trainer.save_checkpoint(path)
 
 
 class Checkpointing(L.Callback):
@@ -46,14 +55,6 @@ class Checkpointing(L.Callback):
         assert isinstance(pl_module, StepModule)
         step = pl_module.step
         if step % self.every == 0 or step >= pl_module.max_steps:
-            trainer.save_checkpoint(self.last)
+            save(trainer, self.last)
         if self.keep_every is not None and step % self.keep_every == 0:
-            trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Save what an interrupt would lose; an error's weights are not to be trusted."""
-        assert isinstance(pl_module, StepModule)
-        if isinstance(exception, KeyboardInterrupt) and pl_module.step > 0:
-            trainer.save_checkpoint(self.last)
+            save(trainer, self.folder / f"step-{step:06d}.ckpt")
