@@ -1,10 +1,12 @@
-"""A disk that is full, and what a run finds on it: damaged and unfinished checkpoints."""
+"""A disk that is full, and what a run finds on it: damaged checkpoints, another process."""
 
 from __future__ import annotations
 
 import csv
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,3 +120,28 @@ def test_an_unfinished_stage_one_is_not_frozen_unasked(
     early = runs / "tiny/autoencoder/latest/checkpoints/step-000005.ckpt"
     train(runs, *longer, f"codec.run={early}")
     assert "step-000005.ckpt stands at step 5 of 6" in capsys.readouterr().err
+
+
+_HOLDS = """
+import sys
+from ldmlab.core.locks import locked
+with locked(sys.argv[1], inherited=False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_trains_is_left_alone(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "tiny/diffusion/latest"
+    before = (run / "config.yaml").read_bytes()
+    command = [sys.executable, "-c", _HOLDS, str(run / ".lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        longer = "stages.diffusion.max_steps=6"
+        _refused(capsys, runs, longer, words=("another process trains", "run_id=<name>"))
+        assert (run / "config.yaml").read_bytes() == before
+        other.communicate()
+    train(runs, longer)

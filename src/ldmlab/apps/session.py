@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
+from ldmlab.core.locks import locked
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
@@ -73,15 +76,26 @@ class Session:
         """The user's name for a run, or a hash of the configuration under `keys`."""
         return name_of_run(self.cfg, keys, **more)
 
-    def run_folder(self, stage: str, id: str) -> RunFolder:
-        """The folder of a stage's run, made or found again."""
+    @contextmanager
+    def run_folder(self, stage: str, id: str) -> Iterator[RunFolder]:
+        """The folder of a stage's run, made or found again, and meanwhile no other process's.
+
+        Another process may be training the autoencoder that stage two needs: it is waited for.
+
+        Raises:
+            UserError: Another process trains this run.
+        """
         folder = RunFolder.create(self.cfg.paths.runs, self.cfg.name, stage, id)
-        if is_main_process():
+        if not is_main_process():
+            yield folder
+            return
+        needed = stage == "autoencoder" and self.cfg.stage == "all"
+        with _alone(folder, patient=needed):
             folder.sweep()
             folder.write_config(self.cfg)
             folder.write_environment()
             folder.link_latest()
-        return folder
+            yield folder
 
     def fit(
         self,
@@ -194,6 +208,24 @@ class Session:
         for complaint in complaints:
             console.print(f"[yellow]warning:[/] {complaint}; continuing from {resume.path.name}")
         return resume
+
+
+@contextmanager
+def _alone(folder: RunFolder, patient: bool) -> Iterator[None]:
+    """Keep other processes from training a run, as long as this one lives."""
+    lock = partial(locked, folder.path / ".lock", inherited=False)
+    with lock(wait=False) as mine:
+        if mine is not None:
+            yield
+            return
+    if not patient:
+        raise UserError(
+            f"another process trains {folder.path}: wait for its end, or begin another run with "
+            "run_id=<name>"
+        )
+    console.print(f"waiting for another process that trains {folder.path}")
+    with lock():
+        yield
 
 
 def _plain(node: Any) -> Any:

@@ -50,19 +50,19 @@ ENCODED_PIXELS = 250 * 32 * 32
 def train_autoencoder(session: Session) -> RunFolder:
     """Stage one, found finished, continued or trained."""
     cfg = session.cfg
-    folder = session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS))
-    torch.manual_seed(cfg.seed)
-    module = build_autoencoder_module(cfg, session.spec)
-    if weights := cfg.stages.autoencoder.get("weights"):
-        start_autoencoder(module.autoencoder, weights)
-    shown = session.validation.__getitems__(
-        list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
-    )
-    assert shown.image is not None
-    pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-    facts = {"max_steps": cfg.stages.autoencoder.max_steps}
-    observers = [pictures, AutoencoderHealth()]
-    session.fit("autoencoder", module, session.train, folder, observers, facts)
+    with session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS)) as folder:
+        torch.manual_seed(cfg.seed)
+        module = build_autoencoder_module(cfg, session.spec)
+        if weights := cfg.stages.autoencoder.get("weights"):
+            start_autoencoder(module.autoencoder, weights)
+        shown = session.validation.__getitems__(
+            list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
+        )
+        assert shown.image is not None
+        pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
+        facts = {"max_steps": cfg.stages.autoencoder.max_steps}
+        observers = [pictures, AutoencoderHealth()]
+        session.fit("autoencoder", module, session.train, folder, observers, facts)
     return folder
 
 
@@ -74,25 +74,26 @@ def train_diffusion(session: Session) -> RunFolder:
     latents, validation = _latents(session, codec)
     session.seconds["codec"] = time.monotonic() - started
     fingerprint = codec.fingerprint()
-    folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
-    torch.manual_seed(cfg.seed)
-    model = build_model(cfg, session.spec, codec)
-    check_conditions(latents, model.network.conditioner)
-    if weights := cfg.stages.diffusion.get("weights"):
-        start_network(model.network, weights)
-    module = build_diffusion_module(cfg, model)
-    shown = min(cfg.callbacks.num_samples, len(session.validation))
-    pictures = Samples(
-        session.validation.__getitems__(list(range(shown))),
-        session.spec.image_size,
-        build(cfg.sampler),
-        build(cfg.guidance),
-        cfg.seed,
-        folder.samples,
-        cfg.callbacks.sample_every,
-    )
-    facts = {"codec": fingerprint}
-    session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
+    id = session.id(DIFFUSION_KEYS, codec_hash=fingerprint)
+    with session.run_folder("diffusion", id) as folder:
+        torch.manual_seed(cfg.seed)
+        model = build_model(cfg, session.spec, codec)
+        check_conditions(latents, model.network.conditioner)
+        if weights := cfg.stages.diffusion.get("weights"):
+            start_network(model.network, weights)
+        module = build_diffusion_module(cfg, model)
+        shown = min(cfg.callbacks.num_samples, len(session.validation))
+        pictures = Samples(
+            session.validation.__getitems__(list(range(shown))),
+            session.spec.image_size,
+            build(cfg.sampler),
+            build(cfg.guidance),
+            cfg.seed,
+            folder.samples,
+            cfg.callbacks.sample_every,
+        )
+        facts = {"codec": fingerprint}
+        session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
 
 
