@@ -16,6 +16,8 @@ from tests.integration.test_training import weights
 from tests.integration.test_wandb import TINY
 
 from ldmlab.apps import cli
+from ldmlab.core.history import read_history
+from ldmlab.training.metrics_file import MetricsFile
 
 SMALL = [argument for argument in TINY if argument != "logger=wandb"]
 STAGES = ("autoencoder", "diffusion")
@@ -145,3 +147,16 @@ def test_a_run_that_another_process_trains_is_left_alone(
         assert (run / "config.yaml").read_bytes() == before
         other.communicate()
     train(runs, longer)
+
+
+def test_a_validation_that_was_not_reached_is_made_up_for(runs: Path) -> None:
+    history = runs / "tiny/autoencoder/latest/metrics.csv"
+    longer = ["stages.autoencoder.max_steps=6", "stage=autoencoder"]
+    rows = read_history(history)
+    whole, _ = MetricsFile(history), history.unlink()
+    for step, row in rows.items():  # as if the run had been killed while it validated
+        whole.log_metrics({k: v for k, v in row.items() if not k.startswith("val/")}, step)
+    train(runs, *longer)
+    again = read_history(history)
+    assert list(again) == list(range(6))
+    assert {step: again[step] for step in rows} == rows

@@ -30,6 +30,7 @@ from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.company import Company
 from ldmlab.training.callbacks.gradients import GradientGuard
+from ldmlab.training.callbacks.owed_validation import OwedValidation
 from ldmlab.training.callbacks.preemption import Preemption
 from ldmlab.training.callbacks.progress import ProgressDisplay
 from ldmlab.training.callbacks.throughput import Throughput
@@ -156,6 +157,7 @@ class Session:
                 BrokenFiles(folder.path / "broken_files.txt"),
                 Preemption(checkpointing.last),
                 Company(),
+                OwedValidation(options.val_every),
             ],
             self._open_loggers(stage, folder),
         )

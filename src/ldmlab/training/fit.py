@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume
 from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.launched import bound_to_launcher
 from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepCounter, StepModule
 
@@ -73,7 +74,8 @@ class Trial:
                 logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
-        trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
+        with bound_to_launcher():
+            trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
 
 

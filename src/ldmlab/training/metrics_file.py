@@ -61,7 +61,8 @@ class MetricsFile(Logger):
             UserError: The file is damaged.
         """
         kept = {k: row for k, row in read_history(self.path).items() if k < step}
-        self._step, self._row = -1, {}
+        self._step = max(kept, default=-1)  # a validation may still be owed to it
+        self._row = kept.get(self._step, {})
         self._write(kept)
 
     @rank_zero_only

@@ -58,6 +58,13 @@ def test_a_resumed_run_writes_its_steps_again_and_once(tmp_path: Path) -> None:
     assert read_history(_begun(path).path) == {}, "a run from the start has no history"
 
 
+def test_a_validation_that_was_owed_joins_the_row_of_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    _begun(path).log_metrics({"a": 0.5}, 3)
+    _begun(path, 4).log_metrics({"val": 1.0}, 3)
+    assert read_history(path) == {3: {"a": 0.5, "val": 1.0}}
+
+
 def test_a_full_disk_leaves_whole_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     file = _begun(path)
