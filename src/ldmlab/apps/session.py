@@ -136,6 +136,7 @@ class Session:
             folder.checkpoints,
             cfg.callbacks.checkpoint_every,
             cfg.callbacks.keep_every,
+            options.val_every if cfg.callbacks.best else None,
             dict(facts) | {"spec": asdict(self.spec)},
         )
         trial = Trial(
