@@ -136,7 +136,8 @@ class Session:
             folder.checkpoints,
             cfg.callbacks.checkpoint_every,
             cfg.callbacks.keep_every,
-            options.val_every if cfg.callbacks.best else None,
+            # A run's configuration from before this key may be repeated.
+            options.val_every if cfg.callbacks.get("best") else None,
             dict(facts) | {"spec": asdict(self.spec)},
         )
         trial = Trial(
