@@ -70,8 +70,12 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) 
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        difference = " ".join(str(error).split("\n\t")[1].split())
-        raise UserError(f"{misfit}: {difference}") from error
+        raise UserError(f"{misfit}: {first_difference(error)}") from error
+
+
+def first_difference(error: RuntimeError) -> str:
+    """What torch says of the first tensor that `load_state_dict` could not place."""
+    return " ".join(str(error).split("\n\t")[1].split())
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,11 @@ class Resume:
         """Read a checkpoint once, for what it tells.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be read, or is of no run of ours.
         """
         checkpoint = read_checkpoint(path)
+        if "steps" not in checkpoint.get("state_dict", {}):
+            raise UserError(f"checkpoint {path} is of no run of ldmlab: use another")
         tokens = checkpoint.get("facts", {}).get("spec", {}).get("vocabulary")
         step = int(checkpoint["state_dict"]["steps"])
         return cls(Path(path), step, None if tokens is None else tuple(tokens))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,7 +16,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume
+from ldmlab.core.errors import UserError
+from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume, first_difference
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.launched import bound_to_launcher
 from ldmlab.training.metrics_file import MetricsFile
@@ -54,6 +57,9 @@ class Trial:
 
         Returns:
             Seconds spent.
+
+        Raises:
+            UserError: The checkpoint is of another architecture.
         """
         _quiet()
         trainer = L.Trainer(
@@ -74,9 +80,21 @@ class Trial:
                 logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
-        with bound_to_launcher():
+        with bound_to_launcher(), _misfit_told(path):
             trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
+
+
+@contextmanager
+def _misfit_told(path: Path | None) -> Iterator[None]:
+    """Name the first tensor of a checkpoint that the module has not, or not so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if path is None or "loading state_dict" not in str(error):
+            raise
+        misfit = f"resume={path} is of another model than this configuration's"
+        raise UserError(f"{misfit}: {first_difference(error)}") from error
 
 
 def _environment() -> list[SLURMEnvironment]:
