@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from tests.integration.test_training import weights
 from tests.integration.test_wandb import TINY
 
@@ -109,6 +110,22 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(
     assert last.read_bytes() == damaged
     train(runs, "resume=never")
     assert int(weights(runs, "diffusion", "tiny")["steps"]) == 4
+
+
+def test_a_checkpoint_to_resume_is_for_the_stage_that_it_is_of(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (runs / "tiny" / stage / "latest/checkpoints/last.ckpt" for stage in STAGES)
+    longer = "stages.diffusion.max_steps=6"
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, foreign)
+    _refused(capsys, runs, f"resume={foreign}", longer, words=("of no run of ldmlab",))
+    shutil.copyfile(one, foreign)
+    words = ("foreign.ckpt is of another model", "Missing key")
+    _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
+    train(runs, f"resume={two}", longer)
+    assert "diffusion: continuing" in capsys.readouterr().err
+    assert int(weights(runs, "autoencoder", "tiny")["steps"]) == 4
 
 
 def test_an_unfinished_stage_one_is_not_frozen_unasked(

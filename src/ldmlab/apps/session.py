@@ -120,7 +120,7 @@ class Session:
             validation: Its validation data; the images by default.
         """
         cfg, options = self.cfg, self.cfg.stages[stage]
-        resume = self._resume_from(folder)
+        resume = self._resume_from(stage, folder)
         spent = _read_seconds(folder) if resume is not None else 0.0
         if resume is not None:
             if resume.step >= options.max_steps:
@@ -199,12 +199,17 @@ class Session:
                 "data.vocabulary and data.root as they were, or another run_id"
             )
 
-    def _resume_from(self, folder: RunFolder) -> Resume | None:
-        """The checkpoint to continue from, as `resume` asks for."""
+    def _resume_from(self, stage: str, folder: RunFolder) -> Resume | None:
+        """The checkpoint to continue from, as `resume` asks for.
+
+        A checkpoint that lies in a run of the other stage is for that one.
+        """
         if self.cfg.resume == "never":
             return None
-        if self.cfg.resume != "auto":
-            return Resume.at(self.cfg.resume)
+        other = {"autoencoder", "diffusion"} - {stage}
+        named = Path(self.cfg.resume).resolve()
+        if self.cfg.resume != "auto" and named.parent.parent.parent.name not in other:
+            return Resume.at(named)
         found = newest_checkpoint(folder.checkpoints)
         if found is None:
             return None
