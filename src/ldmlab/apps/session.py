@@ -40,7 +40,8 @@ from ldmlab.training.fit import Observers, Trial, is_main_process
 from ldmlab.training.loggers import build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# One process speaks for all.
+console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Session:
                 return
             self._check_vocabulary(resume)
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
-        if cfg.lr_rule == "paper" and is_main_process():
+        if cfg.lr_rule == "paper":
             rate = learning_rate(cfg, options, options.lr)
             console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
         checkpointing = Checkpointing(

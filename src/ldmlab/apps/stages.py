@@ -31,7 +31,6 @@ from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, w
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
 from ldmlab.training.checkpoints import load_weights, read_checkpoint
-from ldmlab.training.fit import is_main_process
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
@@ -156,7 +155,7 @@ def _check_finished(cfg: DictConfig, path: str | Path, step: int, goal: int) -> 
             f"stage one in {path} stands at step {step} of {cfg.stages.autoencoder.max_steps}: "
             f"train it to its end with stage=all, or take it as it is with codec.run={path}"
         )
-    if step < goal and is_main_process():
+    if step < goal:
         console.print(f"[yellow]warning:[/] codec.run={path} stands at step {step} of {goal}")
 
 
@@ -185,14 +184,13 @@ def _latents(session: Session, codec: Codec) -> tuple[BatchDataset, BatchDataset
         batches = in_order(session.train, _encoded_at_once(session))
         latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
         return latents, session.validation
-    if is_main_process():
-        latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
-        size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
-        console.print(
-            f"diffusion: {len(session.train):,} images are encoded as training meets them; "
-            f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
-            "keep them on disk"
-        )
+    latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
+    size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
+    console.print(
+        f"diffusion: {len(session.train):,} images are encoded as training meets them; "
+        f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
+        "keep them on disk"
+    )
     return session.train, session.validation
 
 

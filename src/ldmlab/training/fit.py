@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,8 @@ class Trial:
             Seconds spent.
 
         Raises:
-            UserError: The checkpoint is of another architecture.
+            UserError: The checkpoint is of another architecture, or torchrun or srun has started
+                more or fewer processes than the options name.
         """
         _quiet()
         trainer = L.Trainer(
@@ -75,6 +77,7 @@ class Trial:
             enable_model_summary=False,
             enable_progress_bar=False,
         )
+        _check_company(trainer.world_size)
         for logger in self.loggers:
             if isinstance(logger, MetricsFile):
                 logger.begin(0 if resume is None else resume.step)
@@ -83,6 +86,21 @@ class Trial:
         with bound_to_launcher(), _misfit_told(path):
             trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
+
+
+def _check_company(expected: int) -> None:
+    """Make sure that as many processes were started as are to train together.
+
+    Raises:
+        UserError: They are more or fewer.
+    """
+    tasks = os.environ.get("SLURM_NTASKS") if SLURMEnvironment.detect() else None
+    started = int(os.environ.get("WORLD_SIZE") or tasks or expected)
+    if started != expected:
+        raise UserError(
+            f"{started} processes were started to train together and trainer.devices x "
+            f"trainer.num_nodes is {expected}: make them equal, with trainer=ddp for several"
+        )
 
 
 @contextmanager
