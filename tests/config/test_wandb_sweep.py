@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps import utils
 
 from ldmlab.apps.compose import compose
 from ldmlab.apps.conf import conf_dir
+from ldmlab.core.errors import UserError
 
-FILES = sorted((conf_dir() / "sweep" / "wandb").glob("*.yaml"))
+FILE = conf_dir() / "sweep/wandb.yaml"
+SWEEP = yaml.safe_load(FILE.read_text())
 
 
 def _ends(parameter: dict[str, object]) -> list[object]:
@@ -17,24 +22,33 @@ def _ends(parameter: dict[str, object]) -> list[object]:
     return list(values) if isinstance(values, list) else [parameter["min"], parameter["max"]]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("end", [0, -1])
-def test_an_agent_starts_what_can_be_composed(path, end: int) -> None:
-    sweep = yaml.safe_load(path.read_text())
-    chosen = {key: {"value": _ends(p)[end]} for key, p in sweep["parameters"].items()}
-    # The two functions with which the agent itself makes its command.
-    arguments = utils.create_sweep_command_args({"args": chosen})
+def _command(chosen: dict[str, object]) -> list[str]:
+    """What an agent starts, made by the two functions with which it makes it."""
+    values = {key: {"value": value} for key, value in chosen.items()}
+    arguments = utils.create_sweep_command_args({"args": values})
     words: list[str] = []
-    for word in utils.create_sweep_command(sweep["command"]):
+    for word in utils.create_sweep_command(SWEEP["command"]):
         name = str(word).removeprefix("${").removesuffix("}")
         words += arguments[name] if name in arguments else [str(word)]
-    assert words[:4] == ["${env}", "uv", "run", "${program}"] and sweep["program"] == "train.py"
+    return words
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_an_agent_starts_what_can_be_composed(end: int) -> None:
+    chosen = {key: _ends(p)[end] for key, p in SWEEP["parameters"].items()}
+    words = _command(chosen | {"name": "two words"})
+    assert words[:4] == ["${env}", "uv", "run", "${program}"] and SWEEP["program"] == "train.py"
     cfg = compose(words[4:])
     assert cfg.logger.wandb.mode == "online" and cfg.stage == "diffusion"
+    assert cfg.name == "two words"
     for key, value in chosen.items():
         if key != "schedule":
-            node = cfg
-            for part in key.split("."):
-                node = node[part]
-            assert node == value["value"]
-    assert sweep["metric"]["name"] == "val/loss"
+            assert OmegaConf.select(cfg, key) == value
+    assert SWEEP["metric"]["name"] == "val/loss"
+
+
+def test_the_file_is_part_of_the_repository_and_no_option_of_ours() -> None:
+    ignored = subprocess.run(["git", "check-ignore", "-q", FILE], cwd=FILE.parent, check=False)
+    assert ignored.returncode != 0
+    with pytest.raises(UserError, match="no option 'wandb'"):
+        compose(["sweep=wandb"])

@@ -197,6 +197,20 @@ def test_a_process_that_dies_or_hangs_takes_the_job_down(tmp_path: Path, number:
     read_checkpoint(run / "checkpoints/last.ckpt")
 
 
+def test_no_process_outlives_the_one_that_launched_it(tmp_path: Path) -> None:
+    pair = ["trainer=ddp", "trainer.accelerator=cpu", "stage=autoencoder"]
+    arguments = [f"paths.runs={tmp_path}", *TINY, *pair]
+    process = subprocess.Popen([sys.executable, "train.py", *arguments], stderr=subprocess.PIPE)
+    with process:
+        _wait_for(lambda: bool(_children(process.pid)), process)
+        (other,) = _children(process.pid)
+        process.terminate()  # before the first step: nobody listens yet
+    until = time.monotonic() + 60
+    while _lives(other):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def _children(pid: int) -> list[int]:
     """Processes that another has started to train with it, those that load data left out."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import ldmlab
 
+# Read by another program, from where a user looks for it.
+_OF_OTHERS = ("sweep/wandb.yaml",)
+
 
 def conf_dir() -> Path:
     """The folder of the configuration: inside an installed package, or beside a checkout's src/.
@@ -25,7 +28,8 @@ def options() -> dict[str, list[str]]:
     """Every group of conf/ with the names that can stand behind its equals sign."""
     found: dict[str, list[str]] = {}
     for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        names = sorted(leaf.stem for leaf in folder.glob("*.yaml"))
+        leaves = set(folder.glob("*.yaml")) - {conf_dir() / name for name in _OF_OTHERS}
+        names = sorted(leaf.stem for leaf in leaves)
         if names and folder.name != "hydra":
             found[folder.name] = names
     return found

@@ -129,6 +129,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     parser.error = refuse  # type: ignore[method-assign]
     parsed = parser.parse_args(list(arguments))
+    modes = [f"--{mode}" for mode in ("run", "multirun", "cfg", "info") if getattr(parsed, mode)]
+    if len(modes) > 1:
+        refuse(f"{' and '.join(modes)} exclude each other")
     flags: list[str] = []
     for flag in ("config_dir", "config_path", "config_name"):
         if getattr(parsed, flag) is not None:

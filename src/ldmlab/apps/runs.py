@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ldmlab.apps.environment import describe_environment, redact
 from ldmlab.apps.suggest import did_you_mean
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import sweep_partial, write_json, write_text
+from ldmlab.core.files import sweep_partial, told_if_unwritable, write_json, write_text
 
 _LATEST = "latest"
 # Hydra refuses `=` in values, shells split at spaces, and `..` leaves the folder.
@@ -137,8 +137,9 @@ class RunFolder:
         link = self.path.parent / _LATEST
         fresh = link.with_name(f".{_LATEST}.{uuid.uuid4().hex[:8]}")
         # Relative, so that the whole tree can be moved; renamed, so that it never lacks.
-        fresh.symlink_to(self.path.name, target_is_directory=True)
-        fresh.replace(link)
+        with told_if_unwritable(link):
+            fresh.symlink_to(self.path.name, target_is_directory=True)
+            fresh.replace(link)
 
 
 def find_run(path: str | os.PathLike[str]) -> RunFolder:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
+from ldmlab.core.locks import locked
 from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.company import Company
 from ldmlab.training.callbacks.gradients import GradientGuard
+from ldmlab.training.callbacks.owed_validation import OwedValidation
 from ldmlab.training.callbacks.preemption import Preemption
 from ldmlab.training.callbacks.progress import ProgressDisplay
 from ldmlab.training.callbacks.throughput import Throughput
@@ -36,7 +40,8 @@ from ldmlab.training.fit import Observers, Trial, is_main_process
 from ldmlab.training.loggers import build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# One process speaks for all.
+console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
 
 
 @dataclass
@@ -73,15 +78,26 @@ class Session:
         """The user's name for a run, or a hash of the configuration under `keys`."""
         return name_of_run(self.cfg, keys, **more)
 
-    def run_folder(self, stage: str, id: str) -> RunFolder:
-        """The folder of a stage's run, made or found again."""
+    @contextmanager
+    def run_folder(self, stage: str, id: str) -> Iterator[RunFolder]:
+        """The folder of a stage's run, made or found again, and meanwhile no other process's.
+
+        Another process may be training the autoencoder that stage two needs: it is waited for.
+
+        Raises:
+            UserError: Another process trains this run.
+        """
         folder = RunFolder.create(self.cfg.paths.runs, self.cfg.name, stage, id)
-        if is_main_process():
+        if not is_main_process():
+            yield folder
+            return
+        needed = stage == "autoencoder" and self.cfg.stage == "all"
+        with _alone(folder, patient=needed):
             folder.sweep()
             folder.write_config(self.cfg)
             folder.write_environment()
             folder.link_latest()
-        return folder
+            yield folder
 
     def fit(
         self,
@@ -105,7 +121,7 @@ class Session:
             validation: Its validation data; the images by default.
         """
         cfg, options = self.cfg, self.cfg.stages[stage]
-        resume = self._resume_from(folder)
+        resume = self._resume_from(stage, folder)
         spent = _read_seconds(folder) if resume is not None else 0.0
         if resume is not None:
             if resume.step >= options.max_steps:
@@ -114,13 +130,15 @@ class Session:
                 return
             self._check_vocabulary(resume)
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
-        if cfg.lr_rule == "paper" and is_main_process():
+        if cfg.lr_rule == "paper":
             rate = learning_rate(cfg, options, options.lr)
             console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
         checkpointing = Checkpointing(
             folder.checkpoints,
             cfg.callbacks.checkpoint_every,
             cfg.callbacks.keep_every,
+            # A run's configuration from before this key may be repeated.
+            options.val_every if cfg.callbacks.get("best") else None,
             dict(facts) | {"spec": asdict(self.spec)},
         )
         trial = Trial(
@@ -142,6 +160,7 @@ class Session:
                 BrokenFiles(folder.path / "broken_files.txt"),
                 Preemption(checkpointing.last),
                 Company(),
+                OwedValidation(options.val_every),
             ],
             self._open_loggers(stage, folder),
         )
@@ -181,12 +200,17 @@ class Session:
                 "data.vocabulary and data.root as they were, or another run_id"
             )
 
-    def _resume_from(self, folder: RunFolder) -> Resume | None:
-        """The checkpoint to continue from, as `resume` asks for."""
+    def _resume_from(self, stage: str, folder: RunFolder) -> Resume | None:
+        """The checkpoint to continue from, as `resume` asks for.
+
+        A checkpoint that lies in a run of the other stage is for that one.
+        """
         if self.cfg.resume == "never":
             return None
-        if self.cfg.resume != "auto":
-            return Resume.at(self.cfg.resume)
+        other = {"autoencoder", "diffusion"} - {stage}
+        named = Path(self.cfg.resume).resolve()
+        if self.cfg.resume != "auto" and named.parent.parent.parent.name not in other:
+            return Resume.at(named)
         found = newest_checkpoint(folder.checkpoints)
         if found is None:
             return None
@@ -194,6 +218,24 @@ class Session:
         for complaint in complaints:
             console.print(f"[yellow]warning:[/] {complaint}; continuing from {resume.path.name}")
         return resume
+
+
+@contextmanager
+def _alone(folder: RunFolder, patient: bool) -> Iterator[None]:
+    """Keep other processes from training a run, as long as this one lives."""
+    lock = partial(locked, folder.path / ".lock", inherited=False)
+    with lock(wait=False) as mine:
+        if mine is not None:
+            yield
+            return
+    if not patient:
+        raise UserError(
+            f"another process trains {folder.path}: wait for its end, or begin another run with "
+            "run_id=<name>"
+        )
+    console.print(f"waiting for another process that trains {folder.path}")
+    with lock():
+        yield
 
 
 def _plain(node: Any) -> Any:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 
 from ldmlab.apps.build import (
     build_autoencoder_module,
@@ -17,7 +18,6 @@ from ldmlab.apps.build import (
 from ldmlab.apps.finetune import (
     autoencoder_weights,
     codec_weights,
-    run_state,
     start_autoencoder,
     start_network,
 )
@@ -31,8 +31,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
-from ldmlab.training.checkpoints import load_weights
-from ldmlab.training.fit import is_main_process
+from ldmlab.training.checkpoints import load_weights, read_checkpoint
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
@@ -51,17 +50,19 @@ ENCODED_PIXELS = 250 * 32 * 32
 def train_autoencoder(session: Session) -> RunFolder:
     """Stage one, found finished, continued or trained."""
     cfg = session.cfg
-    folder = session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS))
-    torch.manual_seed(cfg.seed)
-    module = build_autoencoder_module(cfg, session.spec)
-    if weights := cfg.stages.autoencoder.get("weights"):
-        start_autoencoder(module.autoencoder, weights)
-    shown = session.validation.__getitems__(
-        list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
-    )
-    assert shown.image is not None
-    pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-    session.fit("autoencoder", module, session.train, folder, [pictures, AutoencoderHealth()], {})
+    with session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS)) as folder:
+        torch.manual_seed(cfg.seed)
+        module = build_autoencoder_module(cfg, session.spec)
+        if weights := cfg.stages.autoencoder.get("weights"):
+            start_autoencoder(module.autoencoder, weights)
+        shown = session.validation.__getitems__(
+            list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
+        )
+        assert shown.image is not None
+        pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
+        facts = {"max_steps": cfg.stages.autoencoder.max_steps}
+        observers = [pictures, AutoencoderHealth()]
+        session.fit("autoencoder", module, session.train, folder, observers, facts)
     return folder
 
 
@@ -75,22 +76,23 @@ def train_diffusion(session: Session) -> RunFolder:
     model = build_model(cfg, session.spec, codec)
     latents, validation = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    folder = session.run_folder("diffusion", session.id(DIFFUSION_KEYS, codec_hash=fingerprint))
-    if weights := cfg.stages.diffusion.get("weights"):
-        start_network(model.network, weights)
-    module = build_diffusion_module(cfg, model)
-    shown = min(cfg.callbacks.num_samples, len(session.validation))
-    pictures = Samples(
-        session.validation.__getitems__(list(range(shown))),
-        session.spec.image_size,
-        build(cfg.sampler),
-        build(cfg.guidance),
-        cfg.seed,
-        folder.samples,
-        cfg.callbacks.sample_every,
-    )
-    facts = {"codec": fingerprint}
-    session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
+    id = session.id(DIFFUSION_KEYS, codec_hash=fingerprint)
+    with session.run_folder("diffusion", id) as folder:
+        if weights := cfg.stages.diffusion.get("weights"):
+            start_network(model.network, weights)
+        module = build_diffusion_module(cfg, model)
+        shown = min(cfg.callbacks.num_samples, len(session.validation))
+        pictures = Samples(
+            session.validation.__getitems__(list(range(shown))),
+            session.spec.image_size,
+            build(cfg.sampler),
+            build(cfg.guidance),
+            cfg.seed,
+            folder.samples,
+            cfg.callbacks.sample_every,
+        )
+        facts = {"codec": fingerprint}
+        session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
 
 
@@ -118,7 +120,7 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
             whose codec is taken as it is.
 
     Raises:
-        UserError: Stage one is missing or of another shape.
+        UserError: Stage one is missing, of another shape, or the experiment's own and unfinished.
     """
     cfg = session.cfg
     codec = build_codec(cfg, session.spec)
@@ -126,12 +128,35 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
         return codec, True
     path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
-    state = run_state(path)
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    state = checkpoint["state_dict"]
     if whole := codec_weights(state):
         load_weights(codec, whole, misfit)
         return codec, True
+    _check_finished(cfg, path, int(state["steps"]), checkpoint["facts"].get("max_steps", 0))
     load_weights(codec.autoencoder, autoencoder_weights(state, f"codec.run={path}"), misfit)
     return codec, False
+
+
+def _check_finished(cfg: DictConfig, path: str | Path, step: int, goal: int) -> None:
+    """Stage two freezes the autoencoder: say so where its training has not come to its end.
+
+    Args:
+        cfg: The configuration.
+        path: The checkpoint of stage one, or the run that `codec.run` names.
+        step: Steps behind it.
+        goal: Steps that it was to be trained for; 0 where that is not known.
+
+    Raises:
+        UserError: It is the experiment's own, which stage=all would go on training.
+    """
+    if cfg.codec.run is None and step < cfg.stages.autoencoder.max_steps:
+        raise UserError(
+            f"stage one in {path} stands at step {step} of {cfg.stages.autoencoder.max_steps}: "
+            f"train it to its end with stage=all, or take it as it is with codec.run={path}"
+        )
+    if step < goal:
+        console.print(f"[yellow]warning:[/] codec.run={path} stands at step {step} of {goal}")
 
 
 def normalize(session: Session, codec: Codec) -> None:
@@ -165,14 +190,13 @@ def _latents(
         batches = in_order(session.train, _encoded_at_once(session))
         latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
         return latents, session.validation
-    if is_main_process():
-        latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
-        size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
-        console.print(
-            f"diffusion: {len(session.train):,} images are encoded as training meets them; "
-            f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
-            "keep them on disk"
-        )
+    latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
+    size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
+    console.print(
+        f"diffusion: {len(session.train):,} images are encoded as training meets them; "
+        f"data.in_memory=true would hold their latents in {size:.1f} GiB, and `ldmlab encode` "
+        "keep them on disk"
+    )
     return session.train, session.validation
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ldmlab.apps.multirun import Job, run_job
 from ldmlab.apps.runs import RunFolder
+from ldmlab.core.history import read_history
 from ldmlab.core.locks import locked
 
 if TYPE_CHECKING:
@@ -75,11 +75,8 @@ class StageOne:
 
 def history(run: RunFolder, column: str) -> dict[int, float]:
     """A column of a run's metrics.csv by step; empty where there is none yet."""
-    if not run.metrics.is_file():
-        return {}
-    with run.metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {int(row["step"]): float(row[column]) for row in rows if row.get(column)}
+    rows = read_history(run.metrics)
+    return {step: row[column] for step, row in rows.items() if column in row}
 
 
 def value_of(run: RunFolder, metric: str) -> float | None:
@@ -101,10 +98,8 @@ def metrics_of(run: RunFolder) -> list[str]:
     names: list[str] = []
     if run.card.is_file():
         names += json.loads(run.card.read_text())["metrics"]
-    if run.metrics.is_file():
-        with run.metrics.open(newline="") as file:
-            names += next(csv.reader(file), [])
-    return sorted(name for name in names if name not in ("step", "epoch"))
+    names += {name for row in read_history(run.metrics).values() for name in row}
+    return sorted(names)
 
 
 def last_words(log: Path) -> str:

@@ -8,9 +8,11 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from ldmlab.core.errors import UserError
 
 _SUFFIX = ".part"
 _SIX_HOURS = 6 * 3600.0
@@ -25,19 +27,44 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Yields:
         A binary file under a temporary name in the same folder.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
     """
     path = Path(path)
     # A temporary file elsewhere may lie on another file system, where a rename copies.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
+    with told_if_unwritable(path):
+        try:
+            with partial.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _flush_folder(path.parent)
+        finally:
+            with suppress(OSError):  # what hindered writing may hinder this as well
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_if_unwritable(path: Path) -> Iterator[None]:
+    """Tell in one line that a file cannot be written.
+
+    Raises:
+        UserError: The system refused to write it.
+    """
     try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _flush_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        # torch.save ends with an error of its own where a write failed.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError) or isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path} cannot be written ({reason.strerror or reason}): make room in {path.parent}, "
+            "or let it be written; the same command then goes on"
+        ) from error
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -43,8 +42,7 @@ class LatentWriter:
         self.folder = folder
         self.manifest = manifest if found is None else found
         if found is None:
-            with _room(folder):
-                self.manifest.write(folder)
+            self.manifest.write(folder)
         sweep_partial(folder)
 
     def missing(self) -> list[int]:
@@ -81,7 +79,7 @@ class LatentWriter:
         facts = {"digest": self.manifest.digest, "error": errors}
         # One entry: safetensors writes several in an order that differs from process to process.
         data = save(content.tensors(len(self.manifest.variants)), {"facts": json.dumps(facts)})
-        with _room(self.folder), atomic_write(shard_path(self.folder, shard)) as file:
+        with atomic_write(shard_path(self.folder, shard)) as file:
             file.write(data)
 
     def finish(self) -> Manifest | None:
@@ -94,18 +92,5 @@ class LatentWriter:
         ]
         summary = {name: Rounding.summary(e[name] for e in errors) for name in ROUNDED}
         self.manifest = replace(self.manifest, error=summary)
-        with _room(self.folder):
-            self.manifest.write(self.folder)
+        self.manifest.write(self.folder)
         return self.manifest
-
-
-@contextmanager
-def _room(folder: Path) -> Iterator[None]:
-    """Tell in one line that a file cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}): make room or set out=<folder>; "
-            "the same command goes on where it stopped"
-        ) from error

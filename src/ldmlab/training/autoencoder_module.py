@@ -37,6 +37,7 @@ class AutoencoderModule(StepModule):
     """
 
     trained = ("autoencoder", "discriminator")
+    judged_by = ("val/psnr", max)
 
     def __init__(
         self,

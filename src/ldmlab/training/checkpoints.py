@@ -70,8 +70,12 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) 
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        difference = " ".join(str(error).split("\n\t")[1].split())
-        raise UserError(f"{misfit}: {difference}") from error
+        raise UserError(f"{misfit}: {first_difference(error)}") from error
+
+
+def first_difference(error: RuntimeError) -> str:
+    """What torch says of the first tensor that `load_state_dict` could not place."""
+    return " ".join(str(error).split("\n\t")[1].split())
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,25 @@ class Resume:
         """Read a checkpoint once, for what it tells.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be read, or is of no run of ours.
         """
         checkpoint = read_checkpoint(path)
+        if "steps" not in checkpoint.get("state_dict", {}):
+            raise UserError(f"checkpoint {path} is of no run of ldmlab: use another")
         tokens = checkpoint.get("facts", {}).get("spec", {}).get("vocabulary")
         step = int(checkpoint["state_dict"]["steps"])
         return cls(Path(path), step, None if tokens is None else tuple(tokens))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
-    """The newest readable checkpoint of a folder, and a line for each damaged one before it."""
+    """The newest readable checkpoint of a folder, and a line for each damaged one before it.
+
+    Returns:
+        Both; None where the folder holds no checkpoint.
+
+    Raises:
+        UserError: None of its checkpoints can be read.
+    """
     complaints = []
     paths = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
     for path in paths:
@@ -110,4 +123,9 @@ def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
             return Resume.at(path), complaints
         except UserError as error:
             complaints.append(str(error))
+    if paths:
+        raise UserError(
+            f"no checkpoint in {folder} can be read ({', '.join(p.name for p in paths)}): put a "
+            "whole one there, start anew with resume=never, or begin another run with run_id=<name>"
+        )
     return None

@@ -32,6 +32,7 @@ class DiffusionModule(StepModule):
     """
 
     trained = ("network",)
+    judged_by = ("val/loss", min)
 
     def __init__(
         self,

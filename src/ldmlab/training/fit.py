@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,8 +17,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume
+from ldmlab.core.errors import UserError
+from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume, first_difference
 from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.launched import bound_to_launcher
 from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepCounter, StepModule
 
@@ -53,6 +58,10 @@ class Trial:
 
         Returns:
             Seconds spent.
+
+        Raises:
+            UserError: The checkpoint is of another architecture, or torchrun or srun has started
+                more or fewer processes than the options name.
         """
         _quiet()
         trainer = L.Trainer(
@@ -68,14 +77,42 @@ class Trial:
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        if resume is not None:
-            for logger in self.loggers:
-                if isinstance(logger, MetricsFile):
-                    logger.forget_after(resume.step)
+        _check_company(trainer.world_size)
+        for logger in self.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
-        trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
+        with bound_to_launcher(), _misfit_told(path):
+            trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
+
+
+def _check_company(expected: int) -> None:
+    """Make sure that as many processes were started as are to train together.
+
+    Raises:
+        UserError: They are more or fewer.
+    """
+    tasks = os.environ.get("SLURM_NTASKS") if SLURMEnvironment.detect() else None
+    started = int(os.environ.get("WORLD_SIZE") or tasks or expected)
+    if started != expected:
+        raise UserError(
+            f"{started} processes were started to train together and trainer.devices x "
+            f"trainer.num_nodes is {expected}: make them equal, with trainer=ddp for several"
+        )
+
+
+@contextmanager
+def _misfit_told(path: Path | None) -> Iterator[None]:
+    """Name the first tensor of a checkpoint that the module has not, or not so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if path is None or "loading state_dict" not in str(error):
+            raise
+        misfit = f"resume={path} is of another model than this configuration's"
+        raise UserError(f"{misfit}: {first_difference(error)}") from error
 
 
 def _environment() -> list[SLURMEnvironment]:
@@ -91,3 +128,4 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*This DataLoader will create.*")
     warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*`srun` command is available on your system.*")

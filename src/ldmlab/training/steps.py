@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ class StepModule(L.LightningModule, ABC):
 
     Attributes:
         trained: Names of what is trained, one for each optimiser.
+        judged_by: What validations are compared by, and which of two values is the better.
 
     Args:
         seed: Seed of the run.
@@ -53,6 +55,7 @@ class StepModule(L.LightningModule, ABC):
     """
 
     trained: tuple[str, ...]
+    judged_by: tuple[str, Callable[[float, float], float]]
     steps: Tensor
 
     def __init__(self, seed: int, max_steps: int, accumulate: int = 1) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write, sweep_partial, write_json, write_text
 
 
@@ -29,10 +33,36 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None
             file.write(b"new")
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(disk full\): make room in"):
         fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[None]:
+    """Files end at 10,000 bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_in_one_line_whatever_writes(tmp_path: Path, full: None) -> None:
+    with pytest.raises(UserError, match=r"a\.bin cannot be written \(File too large\)"):
+        write_text(tmp_path / "a.bin", "x" * 20_000)
+    with (
+        pytest.raises(UserError, match="File too large") as told,
+        atomic_write(tmp_path / "b") as f,
+    ):
+        torch.save({"weights": torch.zeros(20_000)}, f)  # it raises an error of its own
+    assert "\n" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_another_kind_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), atomic_write(tmp_path / "a"):
+        raise KeyError("x")
 
 
 def test_json_says_no_to_what_it_cannot_say(tmp_path: Path) -> None:

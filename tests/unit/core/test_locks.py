@@ -1,7 +1,9 @@
-"""A lock is held as long as anyone who inherited it lives."""
+"""A lock is held as long as anyone who inherited it lives, or by one process alone."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +31,32 @@ def test_a_job_holds_the_lock_of_its_dead_worker(tmp_path: Path) -> None:
         job.communicate()
     with locked(path, wait=False) as again:
         assert again is not None
+
+
+_FORKS = """
+import os, sys, time
+from ldmlab.core.locks import locked
+with locked(sys.argv[1], inherited=False):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_of_its_own_ends_with_a_process_whatever_it_forked(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    command = [sys.executable, "-c", _FORKS, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        with locked(path, wait=False, inherited=False) as mine:
+            assert mine is None
+        process.kill()
+        process.wait()
+        try:
+            os.kill(child, 0)  # it lives
+            with locked(path, wait=False, inherited=False) as mine:
+                assert mine is not None
+        finally:
+            os.kill(child, signal.SIGKILL)

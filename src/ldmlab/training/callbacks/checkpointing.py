@@ -1,37 +1,69 @@
-"""Saving checkpoints by step, at the end and when training is interrupted."""
+"""Saving checkpoints by step and at the end."""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from ldmlab.core.files import told_if_unwritable
+from ldmlab.training.metrics_file import MetricsFile
 from ldmlab.training.steps import StepModule
 
 
+def save(trainer: L.Trainer, path: Path) -> None:
+    """Save a checkpoint, with all that its steps have logged in metrics.csv before it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile):
+            logger.log_step(trainer)
+    trainer.save_checkpoint(path)
+
+
 class Checkpointing(L.Callback):
-    """Keeps `last.ckpt` up to date, and a numbered copy where asked for.
+    """Keeps `last.ckpt` up to date, and a numbered copy or the best one where asked for.
 
     Args:
         folder: Where checkpoints go.
         every: Steps between updates of `last.ckpt`.
         keep_every: Steps between numbered checkpoints; None for none.
+        best_of: Steps between validations, of which the best one's checkpoint stays as
+            `best.ckpt`; None for none.
         facts: Plain values to store beside the weights.
     """
 
     def __init__(
-        self, folder: Path, every: int, keep_every: int | None = None, facts: Any = None
+        self,
+        folder: Path,
+        every: int,
+        keep_every: int | None = None,
+        best_of: int | None = None,
+        facts: Any = None,
     ) -> None:
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
+        self.best_of = best_of
         self.facts = facts
+        self._best: float | None = None
+        self._saved = False
 
     @property
     def last(self) -> Path:
         """Path of the newest checkpoint."""
         return self.folder / "last.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best validation so far."""
+        self._best = state_dict["best"]
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -45,15 +77,35 @@ class Checkpointing(L.Callback):
         """Save when it is time."""
         assert isinstance(pl_module, StepModule)
         step = pl_module.step
-        if step % self.every == 0 or step >= pl_module.max_steps:
-            trainer.save_checkpoint(self.last)
+        validates = self.best_of is not None and step % self.best_of == 0
+        if step % self.every == 0 or step >= pl_module.max_steps or validates:
+            save(trainer, self.last)
+            self._saved = True
         if self.keep_every is not None and step % self.keep_every == 0:
-            trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
+            save(trainer, self.folder / f"step-{step:06d}.ckpt")
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Save what an interrupt would lose; an error's weights are not to be trusted."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let `best.ckpt` be the checkpoint that was saved before the best validation."""
         assert isinstance(pl_module, StepModule)
-        if isinstance(exception, KeyboardInterrupt) and pl_module.step > 0:
-            trainer.save_checkpoint(self.last)
+        if self.best_of is None:
+            return
+        name, better = pl_module.judged_by
+        value = float(trainer.callback_metrics[name])
+        if not math.isfinite(value) or value == self._best:
+            return
+        self._best = value if self._best is None else better(value, self._best)
+        if self._best == value and trainer.is_global_zero:
+            # A resumed run may validate first, before it saves anything.
+            judged = self.last if self._saved else Path(str(trainer.ckpt_path))
+            _link(judged, self.folder / "best.ckpt")
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give a file another name: `path` is replaced as a whole when it changes."""
+    fresh = name.with_name(f".{name.name}.{uuid.uuid4().hex[:8]}.part")
+    with told_if_unwritable(name):
+        try:
+            os.link(path, fresh)
+        except OSError:  # not every file system has a file with two names
+            shutil.copyfile(path, fresh)
+        fresh.replace(name)

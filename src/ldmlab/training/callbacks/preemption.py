@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import lightning as L
 
+from ldmlab.training.callbacks.checkpointing import save
 from ldmlab.training.steps import StepModule
 
 # What a process that was asked to end exits with: 128 + SIGTERM.
@@ -68,7 +69,7 @@ class Preemption(L.Callback):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _leave(self, trainer: L.Trainer, module: StepModule) -> NoReturn:
-        trainer.save_checkpoint(self.checkpoint)
+        save(trainer, self.checkpoint)
         if trainer.is_global_zero:
             print(
                 f"stopped by a signal after step {module.step}, saved in {self.checkpoint}; "

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import told_if_unwritable
 
 PATIENCE = 8.0
 _SETTINGS = {"init_timeout": PATIENCE, "finish_timeout": PATIENCE}
@@ -34,7 +35,8 @@ def open_wandb(
         config: What to show as the run's configuration.
 
     Raises:
-        UserError: `mode` is online, and there is no key or no network.
+        UserError: `mode` is online, and there is no key or no network; or the folder cannot be
+            written.
     """
     import wandb
 
@@ -56,11 +58,13 @@ def open_wandb(
         settings=dict(_SETTINGS),
         **given,
     )
-    try:
-        _ = logger.experiment
-    except wandb.errors.Error as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"logger=wandb: {said}; logger.wandb.mode=offline needs nothing") from error
+    with told_if_unwritable(folder / "wandb"):
+        try:
+            _ = logger.experiment
+        except wandb.errors.Error as error:
+            said = " ".join(str(error).split())
+            needs = "logger.wandb.mode=offline needs nothing"
+            raise UserError(f"logger=wandb: {said}; {needs}") from error
     return logger
 
 

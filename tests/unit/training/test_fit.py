@@ -1,0 +1,25 @@
+"""What is checked before a stage trains."""
+
+from __future__ import annotations
+
+import pytest
+
+from ldmlab.core.errors import UserError
+from ldmlab.training.fit import _check_company
+
+TORCHRUN = {"WORLD_SIZE": "2"}
+SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "ldmlab"}
+
+
+@pytest.mark.parametrize("started", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+def test_processes_that_nobody_expects_are_refused(
+    monkeypatch: pytest.MonkeyPatch, started: dict[str, str]
+) -> None:
+    for name in ("WORLD_SIZE", *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    _check_company(2)  # Lightning starts the other
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    _check_company(2)
+    with pytest.raises(UserError, match=r"2 processes were started .* is 1: .* trainer=ddp"):
+        _check_company(1)
