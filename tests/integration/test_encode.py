@@ -136,6 +136,9 @@ def test_texts_of_a_frozen_encoder_are_cached(
     assert losses(from_cache) == pytest.approx(losses(exact), rel=5e-4)
     # The empty caption once; the others for the picture, of four validation captions, alone.
     assert asked[0] == 1 and set(asked[1:]) == {4}
+    cli.main(["sample", f"run={from_cache.path}", "caption=a house", "avoid=snow", "num_samples=1",
+              f"out={tmp_path / 'drawn'}"])  # fmt: skip
+    assert (tmp_path / "drawn" / "00000.png").is_file()
     line = ["train", *base, "stage=diffusion", f"data.latents={latents}"]
     said = refused(capsys, *line, f"conditioner.encoder={tmp_path / 'other'}")
     assert "latents of conditioner.encoder=" in said and "ldmlab encode" in said

@@ -10,10 +10,7 @@ from omegaconf import DictConfig
 
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored
-from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.conditioning.none import Unconditional
-from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 
@@ -26,17 +23,17 @@ def ask(cfg: DictConfig, restored: Restored) -> Batch:
     """
     conditioner = restored.model.network.conditioner
     captions = _captions(cfg)
-    if captions and not isinstance(conditioner, TextConditioner):
-        raise UserError("caption= needs a model with conditioner=text, and this run has another")
-    if cfg.label is not None and not isinstance(conditioner, ClassConditioner):
-        raise UserError("label= needs a model with conditioner=class, and this run has another")
+    if captions and conditioner.reads != "caption":
+        raise UserError("caption= needs a model conditioned on text, and this run has another")
+    if cfg.label is not None and conditioner.reads != "label":
+        raise UserError("label= needs a model conditioned on classes, and this run has another")
     count = cfg.num_samples
     if captions:
         captions = captions * count if len(captions) == 1 else captions
         return Batch(index=torch.arange(len(captions)), caption=tuple(captions))
     if cfg.label is not None:
         return Batch(index=torch.arange(count), label=torch.full((count,), int(cfg.label)))
-    if isinstance(conditioner, Unconditional):
+    if conditioner.reads is None:
         return Batch(index=torch.arange(count))
     # Nothing was asked for: take the conditions of the run's own validation data.
     validation = build(cfg.data.validation)
@@ -65,10 +62,10 @@ def ask_once(value: str | int, key: str, conditioner: Conditioner, count: int) -
         UserError: The model takes neither, or the value is no class.
     """
     index = torch.arange(count)
-    if isinstance(conditioner, TextConditioner):
+    if conditioner.reads == "caption":
         return Batch(index=index, caption=(str(value),) * count)
-    if not isinstance(conditioner, ClassConditioner):
-        raise UserError(f"{key}= needs a model with conditioner=text or class")
+    if conditioner.reads != "label":
+        raise UserError(f"{key}= needs a model conditioned on text or on classes")
     try:
         return Batch(index=index, label=torch.full((count,), int(value)))
     except (TypeError, ValueError):

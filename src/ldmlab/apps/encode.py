@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ldmlab.apps.build import build_conditioner
+from ldmlab.apps.device import device_of
 from ldmlab.apps.identity import run_id
 from ldmlab.apps.latents import (
     SPLITS,
@@ -80,7 +81,7 @@ def run(cfg: DictConfig) -> None:
         _normalize(session, codec, out)
     writers = {split: _writer(session, codec, conditioner, split, out / split) for split in SPLITS}
     _check_room(out, writers.values())
-    device = _device(cfg.trainer.accelerator)
+    device = device_of(cfg)
     codec.to(device)
     conditioner.to(device)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate()
@@ -141,18 +142,6 @@ def _check_room(out: Path, writers: Iterable[LatentWriter]) -> None:
             f"out={out} needs {needed / 2**30:.1f} GiB or more, and {free / 2**30:.1f} GiB are "
             "free: make room, or name a folder elsewhere with out=<folder>"
         )
-
-
-def _device(accelerator: str) -> torch.device:
-    """Where this process encodes."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", local)
-    if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    if accelerator in ("cpu", "auto"):
-        return torch.device("cpu")
-    raise UserError(f"trainer.accelerator={accelerator} is not on this machine: use trainer=cpu")
 
 
 def _encode(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ldmlab.apps.build import build_data
+from ldmlab.apps.device import device_to_show_on
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored, restore
 from ldmlab.evaluation.evaluation import Evaluation, OnProgress, Subject
@@ -46,6 +47,7 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
         The card.
     """
     started = time.monotonic()
+    restored.model.to(device_to_show_on(cfg))
     sampler, guidance = build(cfg.sampler), build(cfg.guidance)
     subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
     wanted = list(cfg.get("metrics", ["judge"]))

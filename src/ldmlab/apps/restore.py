@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -37,13 +36,12 @@ class Restored:
     step: int
 
 
-def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu") -> Restored:
-    """Build the model of a stage-two run with its averaged weights.
+def restore(cfg: DictConfig, run: str | Path) -> Restored:
+    """Build the model of a stage-two run with its averaged weights, on the CPU.
 
     Args:
         cfg: The run's configuration.
         run: Its folder, or one of its checkpoints.
-        device: Where to put the model.
 
     Raises:
         UserError: The run has no checkpoint of stage two, or of another architecture; or it did
@@ -64,7 +62,7 @@ def restore(cfg: DictConfig, run: str | Path, device: torch.device | str = "cpu"
     average = kept_average(state) if length is None else other_average(cfg, folder, length)
     weights = model_weights(state, average)
     load_weights(model, weights, f"{path} does not fit its configuration")
-    return Restored(model.eval().to(device), spec, folder, int(state["steps"]))
+    return Restored(model.eval(), spec, folder, int(state["steps"]))
 
 
 def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ldmlab.apps.asking import ask, ask_once
 from ldmlab.apps.compose import load_config
+from ldmlab.apps.device import device_to_show_on
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.restore import Restored, restore
 from ldmlab.apps.runs import find_run
@@ -33,6 +34,7 @@ def run(cfg: DictConfig) -> None:
         cfg: The run's configuration with this verb's keys on top.
     """
     restored = restore(cfg, cfg.run)
+    restored.model.to(device_to_show_on(cfg))
     conditions = ask(cfg, restored)
     weak = None if cfg.weak is None else _weak_model(cfg, restored)
     start = read_start(cfg, restored.spec)
@@ -43,7 +45,7 @@ def run(cfg: DictConfig) -> None:
         part = conditions[first : first + cfg.batch_size]
         noise = SampleNoise(cfg.seed, range(first, first + len(part)))
         denoiser = _guided(cfg, restored.model, part, weak)
-        drawn.append(_draw(cfg, restored, denoiser, len(part), noise, start))
+        drawn.append(_draw(cfg, restored, denoiser, len(part), noise, start).cpu())
     images = torch.cat(drawn)
     out = Path(cfg.out) if cfg.out else restored.folder.samples / _free_name(cfg, restored)
     try:
@@ -84,10 +86,10 @@ def _draw(
     model, sampler = restored.model, build(cfg.sampler)
     if start is None:
         return model.draw(denoiser, count, restored.spec.image_size, sampler, noise)
-    images = start.image.expand(count, -1, -1, -1)
+    images = start.image.to(model.device).expand(count, -1, -1, -1)
     if start.unknown is None:
         return image_to_image(model, denoiser, images, cfg.strength, sampler, noise)
-    unknown = start.unknown.expand(count, -1, -1, -1)
+    unknown = start.unknown.to(model.device).expand(count, -1, -1, -1)
     return inpaint(model, denoiser, images, unknown, sampler, noise, cfg.resamplings)
 
 
@@ -105,7 +107,7 @@ def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:
         raise UserError(f"weak={cfg.weak} was trained on latents of another autoencoder")
     if weak_cfg.schedule != cfg.schedule:
         raise UserError(f"weak={cfg.weak} was trained on another schedule")
-    return weak
+    return weak.to(restored.model.device)
 
 
 def _free_name(cfg: DictConfig, restored: Restored) -> str:

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ldmlab.apps.build import build_data, learning_rate
+from ldmlab.apps.device import accelerator_of
 from ldmlab.apps.environment import redact
 from ldmlab.apps.finetune import spec_to_start_from
 from ldmlab.apps.identity import name_of_run
@@ -182,14 +182,15 @@ class Session:
 
     def _trainer_options(self, stage: str, folder: RunFolder) -> dict[str, Any]:
         options = self.cfg.stages[stage]
-        strategy = self.cfg.trainer.strategy
+        strategy, accelerator = self.cfg.trainer.strategy, accelerator_of(self.cfg)
         return _plain(self.cfg.trainer) | {
+            "accelerator": accelerator,
             "strategy": strategy if isinstance(strategy, str) else build(strategy),
             "precision": options.precision,
             "val_check_interval": options.val_every,
             "default_root_dir": str(folder.path),
             # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
-            "sync_batchnorm": self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available(),
+            "sync_batchnorm": accelerator == "cuda",
         }
 
     def _check_vocabulary(self, resume: Resume) -> None:

@@ -15,6 +15,7 @@ from ldmlab.apps.build import (
     build_diffusion_module,
     build_model,
 )
+from ldmlab.apps.device import device_of
 from ldmlab.apps.finetune import (
     autoencoder_weights,
     codec_weights,
@@ -28,7 +29,15 @@ from ldmlab.apps.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
-from ldmlab.data.memory import BatchDataset, InMemory, check_memory, in_order, with_latents
+from ldmlab.core.records import Batch
+from ldmlab.data.memory import (
+    BatchDataset,
+    InMemory,
+    Subset,
+    check_memory,
+    in_order,
+    with_latents,
+)
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
 from ldmlab.training.checkpoints import load_weights, read_checkpoint
@@ -70,13 +79,16 @@ def train_diffusion(session: Session) -> RunFolder:
     """Stage two on the latents of the frozen codec, found finished, continued or trained."""
     cfg = session.cfg
     started = time.monotonic()
-    codec = load_codec(session)
-    fingerprint = codec.fingerprint()
+    codec, normalized = stage_one_codec(session)
+    # Not of the normalisation, whose last bits another machine may measure otherwise.
+    weights_hash = codec.fingerprint()
+    if not normalized:
+        normalize(session, codec)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg, session.spec, codec)
     latents, validation = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    id = session.id(DIFFUSION_KEYS, codec_hash=fingerprint)
+    id = session.id(DIFFUSION_KEYS, codec_hash=weights_hash)
     with session.run_folder("diffusion", id) as folder:
         if weights := cfg.stages.diffusion.get("weights"):
             start_network(model.network, weights)
@@ -91,25 +103,9 @@ def train_diffusion(session: Session) -> RunFolder:
             folder.samples,
             cfg.callbacks.sample_every,
         )
-        facts = {"codec": fingerprint}
+        facts = {"codec": codec.fingerprint()}
         session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
-
-
-def load_codec(session: Session) -> Codec:
-    """The codec of stage two: stage one's weights, normalised on the training images.
-
-    Raises:
-        UserError: Stage one is missing or of another shape, or cached latents are not there.
-    """
-    codec, normalized = stage_one_codec(session)
-    if normalized:
-        return codec
-    if (latents := session.cfg.data.get("latents")) is not None:
-        normalize_like(codec, Path(latents) / "train")
-    else:
-        normalize(session, codec)
-    return codec
 
 
 def stage_one_codec(session: Session) -> tuple[Codec, bool]:
@@ -160,15 +156,20 @@ def _check_finished(cfg: DictConfig, path: str | Path, step: int, goal: int) -> 
 
 
 def normalize(session: Session, codec: Codec) -> None:
-    """Measure the normalisation on the first training images."""
+    """Take the normalisation of cached latents, or measure it on the first training images.
+
+    Raises:
+        UserError: Cached latents are not there, or are another codec's.
+    """
     assert isinstance(codec, NormalizedCodec)
+    if (latents := session.cfg.data.get("latents")) is not None:
+        normalize_like(codec, Path(latents) / "train")
+        return
+    device = device_of(session.cfg)
+    codec.to(device)
     count = min(session.cfg.codec.num_images, len(session.train))
-    at_once = _encoded_at_once(session)
-    chunks = (
-        session.train.__getitems__(list(range(i, min(i + at_once, count))))
-        for i in range(0, count, at_once)
-    )
-    codec.normalize_on(batch.image for batch in chunks if batch.image is not None)
+    first = in_order(Subset(session.train, count), _encoded_at_once(session))
+    codec.normalize_on(batch.image.to(device) for batch in first if batch.image is not None)
 
 
 def _latents(
@@ -183,13 +184,18 @@ def _latents(
         check_conditions(train, session.train, conditioner, "leave data.latents out")
         return train, validation
     if session.cfg.data.in_memory:
-        first = with_latents(session.train.__getitems__([0]), codec.encode)
+        device = device_of(session.cfg)
+        codec.to(device)
+
+        def encoded(batch: Batch) -> Batch:
+            return with_latents(batch.to(device), codec.encode).to("cpu")
+
+        first = encoded(session.train.__getitems__([0]))
         mend = "set data.in_memory=false"
         check_conditions(InMemory([first]), session.train, conditioner, mend)
         check_memory(first, len(session.train), "latents")
         batches = in_order(session.train, _encoded_at_once(session))
-        latents = InMemory([with_latents(batch, codec.encode) for batch in batches], session.train)
-        return latents, session.validation
+        return InMemory([encoded(batch) for batch in batches], session.train), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(

@@ -11,8 +11,6 @@ from ldmlab.apps.multirun import report
 from ldmlab.apps.restore import Restored, restore
 from ldmlab.apps.session import Session, console
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
-from ldmlab.conditioning.classes import ClassConditioner
-from ldmlab.conditioning.text import TextConditioner
 from ldmlab.training.fit import is_main_process
 
 
@@ -52,11 +50,11 @@ def run(cfg: DictConfig) -> None:
 
 def _another_wish(cfg: DictConfig, restored: Restored) -> str:
     """An override of `sample` that asks this model for something."""
-    conditioner = restored.model.network.conditioner
-    if isinstance(conditioner, TextConditioner):
+    reads = restored.model.network.conditioner.reads
+    if reads == "caption":
         caption = build(cfg.data.validation).__getitems__([0]).caption[0]
         return f'caption="{caption}"'
-    return "label=1" if isinstance(conditioner, ClassConditioner) else "seed=1"
+    return "label=1" if reads == "label" else "seed=1"
 
 
 def _shown(value: float) -> str:

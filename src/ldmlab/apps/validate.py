@@ -107,7 +107,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("trainer.devices", DEVICES),
     ("trainer.num_nodes", POSITIVE_INT),
     ("trainer.strategy.timeout", POSITIVE),
-    ("trainer.accelerator", one_of("cpu", "gpu", "cuda", "mps", "tpu", "auto")),
+    ("trainer.accelerator", one_of("cpu", "gpu", "cuda", "auto")),
     ("trainer.log_every_n_steps", POSITIVE_INT),
     ("callbacks.*_every", _or_null(POSITIVE_INT)),
     ("callbacks.keep_*", NATURAL),

@@ -22,6 +22,8 @@ class ClassConditioner(Conditioner):
             guided.
     """
 
+    reads = "label"
+
     def __init__(
         self, num_classes: int, dim: int = 512, pooled: bool = False, null_class: bool = True
     ) -> None:

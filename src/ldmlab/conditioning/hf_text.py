@@ -36,6 +36,8 @@ class HFText(Conditioner):
         UserError: The encoder cannot be had.
     """
 
+    reads = "caption"
+
     def __init__(
         self, encoder: str | None = None, max_length: int = 77, pooled: bool = False
     ) -> None:

@@ -21,6 +21,8 @@ class LowResolution(Conditioner):
         factor: How much smaller the latents are than the images, a side.
     """
 
+    reads = "image"
+
     def __init__(self, image_channels: int, factor: int) -> None:
         super().__init__()
         self.map_channels = image_channels

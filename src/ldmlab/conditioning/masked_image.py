@@ -27,6 +27,8 @@ class MaskedImage(Conditioner):
         encode: From images in [-1, 1] to latents.
     """
 
+    reads = "image"
+
     def __init__(self, latent_channels: int, factor: int, encode: Encode) -> None:
         super().__init__()
         self.map_channels = latent_channels + 1

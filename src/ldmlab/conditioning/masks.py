@@ -24,6 +24,8 @@ class MaskConditioner(Conditioner):
         bias: Let the 1x1 convolution add a constant.
     """
 
+    reads = "mask"
+
     UNLABELLED = 255
 
     def __init__(

@@ -30,6 +30,8 @@ class TextConditioner(Conditioner):
         to_logits: Keep the transformer's published, unused projection to the vocabulary.
     """
 
+    reads = "caption"
+
     def __init__(
         self,
         vocabulary: Sequence[str],

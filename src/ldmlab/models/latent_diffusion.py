@@ -68,6 +68,11 @@ class LatentDiffusion(nn.Module):
         # Times that learn from the losses travel with the checkpoints.
         self.times = process.times if isinstance(process.times, nn.Module) else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.network.parameters()).device
+
     def loss(self, batch: Batch, noise: Noise) -> LossTerms:
         """E ‖eps - eps_theta(z_t, t, tau(y))‖², weighted, for each sample.
 
@@ -179,7 +184,7 @@ class LatentDiffusion(nn.Module):
             self.codec.latent_channels,
             height // factor,
             width // factor,
-            device=next(self.network.parameters()).device,
+            device=self.device,
         )
         start = noise.normal(like) * float(self.process.schedule.level(times[0]).scale)
         return self.codec.decode(
@@ -189,7 +194,7 @@ class LatentDiffusion(nn.Module):
     def _denoiser(self, conditions: Batch, known: bool = True) -> Denoiser:
         """The network under conditions, or under what says nothing in their place."""
         conditioner = self.network.conditioner
-        condition = conditioner.select(conditions)
+        condition = conditioner.select(conditions.to(self.device))
 
         # Made when guidance asks for it: a model without guidance may have no null condition.
         @cache
