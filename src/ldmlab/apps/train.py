@@ -15,6 +15,8 @@ from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.training.fit import is_main_process
 
+_WISH = 200  # characters of a caption that are shown
+
 
 def run(cfg: DictConfig) -> None:
     """Train what `stage` asks for, judge it and say where everything is.
@@ -55,7 +57,7 @@ def _another_wish(cfg: DictConfig, restored: Restored) -> str:
     conditioner = restored.model.network.conditioner
     if isinstance(conditioner, TextConditioner):
         caption = build(cfg.data.validation).__getitems__([0]).caption[0]
-        return f'caption="{caption}"'
+        return f'caption="{caption[:_WISH]}"'
     return "label=1" if isinstance(conditioner, ClassConditioner) else "seed=1"
 
 
