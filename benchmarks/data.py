@@ -1,7 +1,8 @@
 """Images a second on one core, against torchvision's ImageFolder, in one interleaved run.
 
-The contestants take turns. A rate comes from each batch's best time over the rounds, which a
-neighbour on a shared machine spoils least; the ratio is the median of the rounds' ratios.
+The contestants take turns. Times are those of the processor, and a rate comes from each batch's
+best one over the rounds, which a neighbour on a shared machine spoils least; the ratio is the
+median of the rounds' ratios.
 
     OMP_NUM_THREADS=1 uv run python benchmarks/data.py [--images 49] [--rounds 15]
 """
@@ -82,13 +83,13 @@ def with_pictures(root: Path) -> Callable[[], Iterator[torch.Tensor]]:
 
 
 def seconds(batches: Callable[[], Iterator[torch.Tensor]]) -> list[float]:
-    """Wall time of each batch, per image."""
+    """Processor time of each batch, per image; nothing here waits for anything else."""
     times = []
-    started = time.perf_counter()
+    started = time.process_time()
     for images in batches():
-        now = time.perf_counter()
+        now = time.process_time()
         times.append((now - started) / len(images))
-        started = time.perf_counter()
+        started = time.process_time()
     return times
 
 

@@ -13,6 +13,8 @@ from ldmlab.apps.session import Session, console
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
 from ldmlab.training.fit import is_main_process
 
+_WISH = 200  # characters of a caption that are shown
+
 
 def run(cfg: DictConfig) -> None:
     """Train what `stage` asks for, judge it and say where everything is.
@@ -53,7 +55,7 @@ def _another_wish(cfg: DictConfig, restored: Restored) -> str:
     reads = restored.model.network.conditioner.reads
     if reads == "caption":
         caption = build(cfg.data.validation).__getitems__([0]).caption[0]
-        return f'caption="{caption}"'
+        return f'caption="{caption[:_WISH]}"'
     return "label=1" if reads == "label" else "seed=1"
 
 

@@ -55,9 +55,17 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
-def to_unit_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map bytes in [0, 255] to floats in [-1, 1]."""
-    return pixels.to(torch.float32).div_(127.5).sub_(1)
+def to_unit_range(
+    pixels: UInt8[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
+) -> Float[Tensor, "*shape"]:
+    """Map bytes in [0, 255] to floats in [-1, 1].
+
+    Args:
+        pixels: The bytes.
+        out: Where the floats are written; a new tensor by default.
+    """
+    floats = pixels.to(torch.float32) if out is None else out.copy_(pixels)
+    return floats.div_(127.5).sub_(1)
 
 
 def to_bytes(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:

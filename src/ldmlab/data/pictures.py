@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
@@ -67,15 +68,23 @@ class Pictures(Dataset[Batch]):
         Raises:
             UserError: Too many of the data set's samples are broken.
         """
-        loaded = [self._load(index) for index in indices]
-        samples = [sample for sample, _ in loaded]
-        seen = [picture for _, picture in loaded]
-        labels = [sample.label for sample in samples if sample.label is not None]
-        masks = [picture.mask for picture in seen if picture.mask is not None]
-        captions = [picture.caption for picture in seen if picture.caption is not None]
+        image = torch.empty(len(indices), self.channels, self.image_size, self.image_size)
+        labels: list[int] = []
+        masks: list[Tensor] = []
+        captions: list[str] = []
+        for row, index in zip(image, indices, strict=True):
+            sample, seen = self._load(index)
+            # One at a time: a whole batch of floats leaves the processor's cache at each pass.
+            to_unit_range(seen.image, out=row)
+            if sample.label is not None:
+                labels.append(sample.label)
+            if seen.mask is not None:
+                masks.append(seen.mask)
+            if seen.caption is not None:
+                captions.append(seen.caption)
         return Batch(
             index=torch.tensor([int(index) for index in indices], dtype=torch.int64),
-            image=to_unit_range(torch.stack([picture.image for picture in seen])).contiguous(),
+            image=image,
             label=torch.tensor(labels) if labels else None,
             mask=torch.stack(masks) if masks else None,
             caption=tuple(captions) if captions else None,

@@ -15,6 +15,8 @@ from torch import Tensor
 from ldmlab.core.files import atomic_write
 from ldmlab.core.tensors import to_bytes
 
+_LINES = 8  # of a caption: one of a web page's length would make a tower of the grid
+
 
 def to_pil(image: Float[Tensor, "c h w"]) -> Image.Image:
     """A picture of one image in [-1, 1] with one or three channels."""
@@ -32,7 +34,7 @@ def picture_grid(
 
     Args:
         images: Pixels in [-1, 1].
-        captions: One text per image.
+        captions: One text per image; their beginnings are shown.
         columns: Images a row.
         tile: Least width of an image on the grid, in pixels.
     """
@@ -40,7 +42,8 @@ def picture_grid(
     zoom = max(1, -(-tile // width))
     w, h = width * zoom, height * zoom
     font = ImageFont.load_default(size=11)
-    wrapped = [textwrap.wrap(text, max(12, w // 6)) for text in captions or [""] * len(images)]
+    wrap = textwrap.TextWrapper(max(12, w // 6), max_lines=_LINES, placeholder=" ...").wrap
+    wrapped = [wrap(text) for text in captions or [""] * len(images)]
     lines = max((len(text) for text in wrapped), default=0)
     cell_w, cell_h, gap = w + 8, h + 13 * lines + 8, 8
     rows = -(-len(images) // columns)

@@ -110,3 +110,12 @@ def test_the_inspection_finds_everything(folder: Path, workers: int) -> None:
         "05.jpg": "02.jpg"
     }
     assert report.sizes == {(32, 32): 16}
+
+
+def test_a_batch_holds_the_pixels_that_are_seen_as_floats(folder: Path) -> None:
+    data = pictures(folder, flip=True, crop="random", resized=24)
+    visits = [Visit(index, index + 1) for index in (0, 1, 2, 4)]
+    image = data.__getitems__(visits).image
+    seen = torch.stack([data.look(visit, visit.seed)[1].image for visit in visits])
+    assert image is not None and image.is_contiguous()
+    assert torch.equal(image, seen.float() / 127.5 - 1)
