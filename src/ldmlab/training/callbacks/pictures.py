@@ -114,6 +114,11 @@ class Samples(Pictures):
         self.guidance = guidance
         self.seed = seed
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse steps that do not fit the schedule now, not at the first picture."""
+        assert isinstance(pl_module, DiffusionModule)
+        self.sampler.times(pl_module.model.process.schedule)
+
     def draw(self, module: DiffusionModule) -> Image:
         """A grid with captions."""
         noise = SampleNoise(derive_seed("pictures", self.seed), range(len(self.conditions)))
