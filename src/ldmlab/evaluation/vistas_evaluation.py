@@ -26,7 +26,13 @@ from ldmlab.evaluation.vistas_metrics import (
     mask_miou,
     valid_rate,
 )
-from ldmlab.evaluation.vistas_networks import VistasJudge, judge_hash, load_judge
+from ldmlab.evaluation.vistas_networks import (
+    JUDGE_ASSET,
+    SEGMENTER_ASSET,
+    VistasJudge,
+    asset_hash,
+    load_judge,
+)
 
 
 class VistasEvaluation(Evaluation):
@@ -44,11 +50,12 @@ class VistasEvaluation(Evaluation):
         self.seed = seed
 
     def protocol(self) -> dict[str, Any]:
-        """World, judge and preprocessing."""
+        """World, judging networks and preprocessing."""
         return {
             "data": "vistas",
             "world_seed": self.seed,
-            "judge": judge_hash(),
+            "judge": asset_hash(JUDGE_ASSET),
+            "segmenter": asset_hash(SEGMENTER_ASSET),
             "features": "the judge's, 64 wide",
             "reference_set": f"the first {self.num_samples} images of split test",
             "preprocessing": "pixels in [-1, 1], clipped, averaged down to 32 x 32 for the judge",
