@@ -24,7 +24,7 @@ class AnnealedLangevin(Sampler):
     the denoiser's x0.
 
     Args:
-        inner_steps: Langevin steps at each level.
+        inner_steps: Langevin steps at each level, a denoiser call each.
         step_size: r, relative to the variance of the noise.
     """
 
@@ -63,7 +63,7 @@ class PredictorCorrector(Sampler):
     Args:
         predictor: Makes the steps between the noise levels, of first order here; which ones, this
             sampler says.
-        corrections: Langevin steps after each.
+        corrections: Langevin steps after each, a further denoiser call each.
         snr: Size of the score's move relative to the noise's.
     """
 

@@ -26,7 +26,8 @@ class Sampler(ABC):
     """Turns noise into a sample by calling a denoiser at falling times.
 
     Args:
-        steps: Number of denoiser calls, at least 1.
+        steps: Steps from noise to data, at least 1; each is one denoiser call, unless a sampler
+            says otherwise.
         spacing: `trailing` divides [0, 1] evenly. `linspace` takes the table entries
             round(linspace(0, T - 1, steps)), or the even division of [first_time, 1] of a
             formula. `leading` takes entries 0, c, 2c, … with c = T // steps, and
