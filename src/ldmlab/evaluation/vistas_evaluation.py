@@ -76,7 +76,7 @@ class VistasEvaluation(Evaluation):
         assert real.image is not None
         codec = subject.model.codec
         images = list(real.image.split(self.batch_size))
-        mirrored = torch.cat([codec.decode(codec.encode(i).mean) for i in images]).clamp(-1, 1)
+        mirrored = torch.cat([codec.reconstruct(i) for i in images]).clamp(-1, 1)
 
         held_out = Vistas("compositions", max(1, self.num_samples // 2), size, self.seed)
         text = isinstance(subject.model.network.conditioner, TextConditioner)

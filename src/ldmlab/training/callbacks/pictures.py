@@ -80,7 +80,7 @@ class Reconstructions(Pictures):
         """Pairs, one below the other."""
         images = self.images.to(module.device)
         autoencoder = module.autoencoder
-        mirrored = autoencoder.decode(autoencoder.encode(images).moments().mean)
+        mirrored = autoencoder.reconstruct(autoencoder.encode(images))
         return picture_grid(torch.cat([images, mirrored]), columns=len(images), tile=96)
 
 
