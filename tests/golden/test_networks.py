@@ -68,7 +68,7 @@ def test_vq_autoencoder(name: str) -> None:
     case = Case(name)
     autoencoder = compvis.load_autoencoder(case.config, case.weights)
     latent = autoencoder.encode(case["x"])
-    reconstruction = autoencoder.reconstruct(latent.quantised)
+    reconstruction = autoencoder.decode_as_given(latent.quantised)
     loss = latent.codebook_loss.mean()
     ((reconstruction * case["g"]).mean() + loss).backward()
     case.check(
@@ -77,7 +77,7 @@ def test_vq_autoencoder(name: str) -> None:
         indices=latent.indices.flatten(),
         emb_loss=loss,
         rec=autoencoder.decode(latent.prequant),
-        rec_no_quant=autoencoder.reconstruct(latent.prequant),
+        rec_no_quant=autoencoder.decode_as_given(latent.prequant),
         grad_codebook=autoencoder.bottleneck.codes.weight.grad,
         grad_quant_conv_weight=autoencoder.bottleneck.quant.weight.grad,
     )

@@ -41,7 +41,7 @@ def test_autoencoder_loss(name: str) -> None:
         regularizer_weight=config["kl_weight"] if kl else config["codebook_weight"],
     )
     latent = autoencoder.encode(case["x"])
-    reconstruction = autoencoder.reconstruct(latent.sample(Replay([case["eps"]] if kl else ())))
+    reconstruction = autoencoder.decode_as_given(latent.sample(Replay([case["eps"]] if kl else ())))
     terms = loss(case["x"], reconstruction, latent.regularizer())
     game = adversary(case["x"], reconstruction, terms.likelihood, autoencoder.last_layer)
     playing = config["global_step"] >= adversary.start

@@ -26,7 +26,7 @@ def test_the_autoencoder_overfits_one_batch() -> None:
     optimizer = muon(autoencoder, 3e-3, (0.9, 0.99), 0.0)
     losses = []
     for _ in range(100):
-        loss = (autoencoder.decode(autoencoder.encode(image).moments().mean) - image).square()
+        loss = (autoencoder.reconstruct(autoencoder.encode(image)) - image).square()
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()

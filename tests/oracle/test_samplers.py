@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
+from ldmlab.core.errors import UserError
+from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import Prediction
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.samplers.ddpm import DDPM
 from ldmlab.diffusion.samplers.dpm_solver import DPMSolver
-from ldmlab.diffusion.samplers.sampler import Sampler
-from ldmlab.diffusion.schedule import RectifiedFlow, Schedule, cosine, linear, scaled_linear
-from tests.oracle.gaussian import sampled_std
+from ldmlab.diffusion.samplers.edm import Euler
+from ldmlab.diffusion.samplers.langevin import PredictorCorrector
+from ldmlab.diffusion.samplers.sampler import Final, Sampler, Spacing
+from ldmlab.diffusion.samplers.unipc import UniPC
+from ldmlab.diffusion.schedule import (
+    KarrasVE,
+    RectifiedFlow,
+    Schedule,
+    cosine,
+    from_betas,
+    linear,
+    scaled_linear,
+)
+from tests.oracle.gaussian import exact_denoiser, sampled_std
 
 SCHEDULES = {"linear": linear(), "cosine": cosine(), "scaled_linear": scaled_linear()}
 STEPS = (10, 50, 250, 1000)
@@ -93,9 +108,26 @@ def test_dpm_solver_converges_at_second_order_between_noisy_times() -> None:
     assert error(64) <= error(16) / 12
 
 
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+@pytest.mark.parametrize("sampler", [DDIM, DPMSolver, UniPC])
+def test_more_steps_than_the_chain_has_are_refused(
+    sampler: type[Sampler], spacing: Spacing
+) -> None:
+    with pytest.raises(UserError, match=r"sampler\.steps=11 exceeds .*schedule\.num_steps=10"):
+        sampler(steps=11, spacing=spacing).times(cosine(10))
+    # With a step an entry every solver still works.
+    assert _error(sampler(steps=10), cosine(10), 0.5) < 0.2
+
+
+def test_times_of_one_noise_level_are_refused() -> None:
+    still = from_betas([0.1, 0.1, 1e-20, 0.1])
+    with pytest.raises(UserError, match="one noise level"):
+        DPMSolver(steps=4).times(still)
+
+
 @pytest.mark.parametrize("sampler", [DDIM(steps=7), DDPM(steps=7), DPMSolver(steps=7)])
 def test_every_sampler_reports_each_step_and_ends_on_the_denoised_sample(sampler: Sampler) -> None:
-    from tests.oracle.gaussian import CoefficientNoise, exact_denoiser
+    from tests.oracle.gaussian import CoefficientNoise
 
     schedule = cosine()
     seen: list[int] = []
@@ -114,3 +146,34 @@ def test_every_sampler_reports_each_step_and_ends_on_the_denoised_sample(sampler
         exact_denoiser(schedule, 1e-9), x, sampler.times(schedule), schedule, CoefficientNoise()
     )
     assert float(zero.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("final", get_args(Final))
+@pytest.mark.parametrize("schedule", [cosine(), KarrasVE()])
+def test_churn_does_not_depend_on_how_a_run_is_cut(schedule: Schedule, final: Final) -> None:
+    sampler = Euler(steps=12, churn=4.0, final=final)
+    x = SampleNoise(1, range(3)).normal(torch.empty(3, 5, dtype=torch.float64))
+    x = x * float(schedule.level(torch.tensor(1.0)).scale)
+    denoiser, times = exact_denoiser(schedule, 1.0), sampler.times(schedule)
+    whole = sampler(denoiser, x, times, schedule, SampleNoise(0, range(3)))
+    noise, cut = SampleNoise(0, range(3)), x
+    for i in range(len(times) - 1):
+        cut = sampler(denoiser, cut, times[i : i + 2], schedule, noise)
+    assert torch.equal(cut, whole)
+    calm = PredictorCorrector(steps=12, predictor=sampler, corrections=0, final=final)
+    assert torch.equal(calm(denoiser, x, times, schedule, SampleNoise(0, range(3))), whole)
+
+
+def test_churn_is_an_equal_part_of_the_total_at_each_step() -> None:
+    """Karras et al. (2022), algorithm 2: s rises by S_churn / N before each step but the first."""
+    schedule, asked = KarrasVE(), []
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        asked.append(float(schedule.level(t).sigma))
+        return exact_denoiser(schedule, 1.0)(x, t)
+
+    sampler = Euler(steps=10, churn=2.0)
+    times = sampler.times(schedule)
+    sampler(denoise, torch.zeros(1, 2).double(), times, schedule, SampleNoise(0, range(1)))
+    planned = schedule.level(times[:-1]).sigma
+    torch.testing.assert_close(torch.tensor(asked).double()[1:], planned[1:] * 1.2)

@@ -65,8 +65,12 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Images of latents; latents of a codebook are quantised first."""
-        return self.reconstruct(self.bottleneck.project(z))
+        return self.decode_as_given(self.bottleneck.project(z))
 
-    def reconstruct(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
+    def decode_as_given(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Images of latents that the bottleneck gave, as in training."""
         return self.decoder(self.post_quant(z)).float()
+
+    def reconstruct(self, latent: Latent) -> Float[Tensor, "b c h2 w2"]:
+        """What is left of images that `encode` has encoded, without a draw."""
+        return self.decode(latent.moments().mean)

@@ -36,6 +36,10 @@ class Codec(nn.Module, ABC):
     def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Images of normalised latents."""
 
+    def reconstruct(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """What is left of images after encoding and decoding, without a draw."""
+        return self.decode(self.encode(image).mean)
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that name these weights and this normalisation."""
         digest = hashlib.sha256()

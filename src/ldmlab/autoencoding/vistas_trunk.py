@@ -7,7 +7,6 @@ does not optimise the judge.
 
 from __future__ import annotations
 
-import hashlib
 from importlib import resources
 
 import torch
@@ -101,8 +100,3 @@ def _unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 def _asset() -> bytes:
     return resources.files("ldmlab.autoencoding").joinpath("assets", TRUNK_ASSET).read_bytes()
-
-
-def trunk_hash() -> str:
-    """First 16 hexadecimal digits of the SHA-256 of the packaged trunk."""
-    return hashlib.sha256(_asset()).hexdigest()[:16]

@@ -57,7 +57,8 @@ class ClassConditioner(Conditioner):
             UserError: There are no labels, or one is out of range.
         """
         label = require(batch.label, "class label", "class")
-        wrong = (label < 0) | (label >= self.embedding.num_embeddings)
+        # The null class is no answer to a question for a class: it would be drawn without one.
+        wrong = (label < 0) | (label >= self.num_classes)
         if bool(wrong.any()):
             raise UserError(
                 f"class {int(label[wrong][0])} is not one of the model's {self.num_classes}; "

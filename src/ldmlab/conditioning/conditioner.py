@@ -70,8 +70,9 @@ def require(value: T | None, what: str, conditioner: str) -> T:
         UserError: The value is missing.
     """
     if value is None:
+        article = "an" if what[0] in "aeiou" else "a"
         raise UserError(
-            f"conditioner={conditioner} needs a {what} for each image and this data has none; "
-            "choose other data or conditioner=none"
+            f"conditioner={conditioner} needs {article} {what} for each sample and this data has "
+            "none; choose other data or conditioner=none"
         )
     return value

@@ -18,8 +18,8 @@ class LearnedVariance(Eps):
     """The network predicts eps and, in a second half of its channels, the variance's place v.
 
     log variance = v log beta + (1 - v) log beta_tilde (Nichol & Dhariwal 2021, equation 15). The
-    process adds the variational bound to its loss, with a weight that leaves eps alone
-    (L_hybrid, equation 16).
+    variational bound is added to the loss, with a weight that leaves eps alone (L_hybrid,
+    equation 16).
 
     Args:
         vlb_weight: Weight of the bound, in nats a value summed over the chain.
@@ -44,9 +44,27 @@ class LearnedVariance(Eps):
         self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], reading: Reading
     ) -> Prediction:
         """x0 and eps from the first half of the channels, v from the second."""
-        eps, place = output.chunk(2, dim=1)
+        place = output.chunk(2, dim=1)[1]
+        prediction = super().predict(self.answer(output), x, reading)
         # The network's output near 0 means the middle; it is not clipped to [0, 1].
-        return replace(super().predict(eps, x, reading), variance_place=(place + 1) / 2)
+        return replace(prediction, variance_place=(place + 1) / 2)
+
+    def answer(self, output: Float[Tensor, "b *both"]) -> Float[Tensor, "b *shape"]:
+        """The first half of the channels."""
+        return output.chunk(2, dim=1)[0]
+
+    def further_loss(
+        self,
+        output: Float[Tensor, "b *both"],
+        x: Float[Tensor, "b *shape"],
+        reading: Reading,
+        x0: Float[Tensor, "b *shape"],
+        t: Float[Tensor, " b"],
+        schedule: Schedule,
+    ) -> Float[Tensor, " b"]:
+        """The bound, for the variance alone."""
+        prediction = self.predict(output, x, reading)
+        return self.vlb_weight * variance_bound(schedule, prediction, x, x0, t)
 
 
 def variance_bound(

@@ -48,9 +48,11 @@ class Parameterization(ABC):
 
     Attributes:
         outputs: Numbers that the network gives for each value of the sample.
+        num_times: Entries of the table whose numbers the network sees as time.
     """
 
     outputs: int = 1
+    num_times: int = 1000
 
     @abstractmethod
     def coefficients(self, level: NoiseLevel) -> Coefficients:
@@ -66,8 +68,8 @@ class Parameterization(ABC):
         return torch.hypot(level.alpha, level.sigma).clamp(min=1).reciprocal()
 
     def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
-        """What the network sees as time (EDM's c_noise): the published integer step 1000 t - 1."""
-        return (1000 * t - 1).clamp(min=0)
+        """What the network sees as time (EDM's c_noise): the number of the table's entry."""
+        return (self.num_times * t - 1).clamp(min=0)
 
     def target(
         self, x0: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"], level: NoiseLevel
@@ -75,6 +77,22 @@ class Parameterization(ABC):
         """p x0 + q eps."""
         p, q = self.coefficients(level)
         return combine(p, x0, q, eps)
+
+    def answer(self, output: Float[Tensor, "b *out"]) -> Float[Tensor, "b *shape"]:
+        """What of the network's output answers for the target."""
+        return output
+
+    def further_loss(
+        self,
+        output: Float[Tensor, "b *out"],
+        x: Float[Tensor, "b *shape"],
+        reading: Reading,
+        x0: Float[Tensor, "b *shape"],
+        t: Float[Tensor, " b"],
+        schedule: Schedule,
+    ) -> Float[Tensor, " b"]:
+        """What each sample's loss asks for beside the target: nothing, as a rule."""
+        return x0.new_zeros(len(x0))
 
     def reading(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Reading:
         """The inputs' scale and time, and the 2x2 solve of (x, output) for (x0, eps)."""
@@ -123,10 +141,6 @@ class Eps(Parameterization):
     def coefficients(self, level: NoiseLevel) -> Coefficients:
         """(0, 1)."""
         return torch.zeros_like(level.alpha), torch.ones_like(level.alpha)
-
-    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
-        """The number of the table's entry."""
-        return (self.num_times * t - 1).clamp(min=0)
 
 
 class X0(Parameterization):

@@ -11,7 +11,6 @@ from torch import Tensor
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
 from ldmlab.core.tensors import broadcast_like, combine, is_number
-from ldmlab.diffusion.learned_variance import LearnedVariance, variance_bound
 from ldmlab.diffusion.parameterization import Parameterization, Reading
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.times import TrainingTimes
@@ -102,7 +101,7 @@ class DiffusionProcess:
 
         The error is taken on the network's own target, where it is well conditioned, and the
         weight is carried over by the Jacobian d eps / d target = alpha / (alpha q - sigma p).
-        A parameterisation that learns its variance adds its share of the bound (L_hybrid).
+        A parameterisation may add a term of its own.
         """
         draw = self.times(self.schedule, noise, x0)
         t = draw.t
@@ -111,7 +110,8 @@ class DiffusionProcess:
         x = self.diffuse(x0, t, eps)
         reading = self.parameterization.reading(t, level)
         output = _output(network, x, reading, conditioning)
-        error = output[:, : x0.shape[1]] - self.parameterization.target(x0, eps, level)
+        answer = self.parameterization.answer(output)
+        error = answer - self.parameterization.target(x0, eps, level)
         # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
         signal = level.with_some_signal().alpha
         jacobian = signal / self.parameterization.determinant(level)
@@ -121,10 +121,7 @@ class DiffusionProcess:
             distance, scale = error.abs(), jacobian.abs()
         weight = self.weighting(self.schedule, t) * scale
         loss = distance.flatten(1).mean(1) * weight.to(error.dtype)
-        if isinstance(self.parameterization, LearnedVariance):
-            prediction = self.parameterization.predict(output, x, reading)
-            bound = variance_bound(self.schedule, prediction, x, x0, t)
-            loss = loss + self.parameterization.vlb_weight * bound
+        loss = loss + self.parameterization.further_loss(output, x, reading, x0, t, self.schedule)
         return LossTerms(per_sample=loss * draw.weight.to(loss), unweighted=loss.detach(), t=t)
 
     def _reading(self, t: Tensor) -> Reading:

@@ -11,6 +11,19 @@ from torch import Tensor
 from ldmlab.autoencoding.codec import Codec
 
 
+def psnr(
+    image: Float[Tensor, "b c h w"], original: Float[Tensor, "b c h w"]
+) -> Float[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each image, in dB; 126 at most, for equal images.
+
+    Args:
+        image: Pixels, clipped to [-1, 1] here.
+        original: Pixels in [-1, 1].
+    """
+    error = (image.clamp(-1, 1) - original).square().flatten(1).mean(1)
+    return -10 * torch.log10(error.clamp(min=1e-12) / 4)
+
+
 @torch.no_grad()
 def reconstruction_metrics(
     codec: Codec, images: Iterable[Float[Tensor, "b c h w"]]
@@ -28,11 +41,10 @@ def reconstruction_metrics(
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    psnr, similarity = [], []
+    ratio, similarity = [], []
     for image in images:
-        mirrored = codec.decode(codec.encode(image).mean).clamp(-1, 1)
-        error = (mirrored - image).square().flatten(1).mean(1)
-        psnr.append(-10 * torch.log10(error.clamp(min=1e-12) / 4))
+        mirrored = codec.reconstruct(image).clamp(-1, 1)
+        ratio.append(psnr(mirrored, image))
         kernel = 11 if min(image.shape[-2:]) >= 11 else 5
         value = ssim(
             mirrored,
@@ -44,9 +56,9 @@ def reconstruction_metrics(
         )
         assert isinstance(value, Tensor)
         similarity.append(value.flatten())
-    if not psnr:
+    if not ratio:
         raise ValueError("no images to reconstruct")
     return {
-        "psnr": float(torch.cat(psnr).mean()),
+        "psnr": float(torch.cat(ratio).mean()),
         "ssim": float(torch.cat(similarity).mean()),
     }

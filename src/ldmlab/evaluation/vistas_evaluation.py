@@ -26,7 +26,13 @@ from ldmlab.evaluation.vistas_metrics import (
     mask_miou,
     valid_rate,
 )
-from ldmlab.evaluation.vistas_networks import VistasJudge, judge_hash, load_judge
+from ldmlab.evaluation.vistas_networks import (
+    JUDGE_ASSET,
+    SEGMENTER_ASSET,
+    VistasJudge,
+    asset_hash,
+    load_judge,
+)
 
 
 class VistasEvaluation(Evaluation):
@@ -44,11 +50,12 @@ class VistasEvaluation(Evaluation):
         self.seed = seed
 
     def protocol(self) -> dict[str, Any]:
-        """World, judge and preprocessing."""
+        """World, judging networks and preprocessing."""
         return {
             "data": "vistas",
             "world_seed": self.seed,
-            "judge": judge_hash(),
+            "judge": asset_hash(JUDGE_ASSET),
+            "segmenter": asset_hash(SEGMENTER_ASSET),
             "features": "the judge's, 64 wide",
             "reference_set": f"the first {self.num_samples} images of split test",
             "preprocessing": "pixels in [-1, 1], clipped, averaged down to 32 x 32 for the judge",
@@ -69,7 +76,7 @@ class VistasEvaluation(Evaluation):
         assert real.image is not None
         codec = subject.model.codec
         images = list(real.image.split(self.batch_size))
-        mirrored = torch.cat([codec.decode(codec.encode(i).mean) for i in images]).clamp(-1, 1)
+        mirrored = torch.cat([codec.reconstruct(i) for i in images]).clamp(-1, 1)
 
         held_out = Vistas("compositions", max(1, self.num_samples // 2), size, self.seed)
         text = isinstance(subject.model.network.conditioner, TextConditioner)

@@ -136,6 +136,6 @@ def load_segmenter() -> VistasSegmenter:
 
 
 @functools.cache
-def judge_hash() -> str:
-    """First 16 hexadecimal digits of the SHA-256 of the packaged judge."""
-    return hashlib.sha256(_asset(JUDGE_ASSET)).hexdigest()[:16]
+def asset_hash(name: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a packaged network, by its file name."""
+    return hashlib.sha256(_asset(name)).hexdigest()[:16]

@@ -13,6 +13,7 @@ from ldmlab.autoencoding.bottlenecks import Latent
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Batch
+from ldmlab.evaluation.metrics import psnr
 from ldmlab.training.lr_schedules import LRSchedule
 from ldmlab.training.optimizers import OptimizerFactory
 from ldmlab.training.steps import StepModule, StepTerms
@@ -70,7 +71,7 @@ class AutoencoderModule(StepModule):
         """Both sides' losses."""
         image = batch.image
         latent = self.autoencoder.encode(image)
-        reconstruction = self.autoencoder.reconstruct(latent.sample(noise))
+        reconstruction = self.autoencoder.decode_as_given(latent.sample(noise))
         terms = self.loss(image, reconstruction, latent.regularizer())
         logs = {"loss": terms.total, "pixel": terms.pixel, "perceptual": terms.perceptual}
         logs["regularizer"] = terms.regularizer
@@ -96,8 +97,6 @@ class AutoencoderModule(StepModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Latent]:
         """Reconstruction of unseen images; returns their latents."""
         latent = self.autoencoder.encode(batch.image)
-        reconstruction = self.autoencoder.decode(latent.moments().mean)
-        error = (reconstruction.clamp(-1, 1) - batch.image).square().flatten(1).mean(1)
-        psnr = (-10 * torch.log10(error / 4)).mean()
-        self.log("val/psnr", psnr, batch_size=len(batch), sync_dist=True)
+        ratio = psnr(self.autoencoder.reconstruct(latent), batch.image).mean()
+        self.log("val/psnr", ratio, batch_size=len(batch), sync_dist=True)
         return {"latent": latent}

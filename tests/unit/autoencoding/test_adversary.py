@@ -25,7 +25,7 @@ def test_one_backward_pass_gives_each_network_its_own_gradient(
     game: tuple[Autoencoder, Adversary, torch.Tensor],
 ) -> None:
     autoencoder, adversary, image = game
-    reconstruction = autoencoder.reconstruct(autoencoder.encode(image).moments().mean)
+    reconstruction = autoencoder.decode_as_given(autoencoder.encode(image).moments().mean)
     likelihood = (image - reconstruction).abs().mean()
     terms = adversary(image, reconstruction, likelihood, autoencoder.last_layer)
     (terms.generator + terms.discriminator).backward(retain_graph=True)

@@ -65,8 +65,9 @@ def test_missing_conditions_are_named(conditioner: Conditioner, word: str) -> No
 
 
 def test_values_outside_the_table_are_named() -> None:
-    with pytest.raises(UserError, match="class 9"):
-        ALL[1].select(Batch(index=torch.arange(1), label=torch.tensor([9])))
+    for wrong in (9, 3, -1):  # 3 is the null class
+        with pytest.raises(UserError, match=f"class {wrong} .* from 0 to 2"):
+            ALL[1].select(Batch(index=torch.arange(1), label=torch.tensor([wrong])))
     with pytest.raises(UserError, match="label 7"):
         ALL[2].select(Batch(index=torch.arange(1), mask=torch.full((1, 16, 16), 7)))
 

@@ -37,7 +37,9 @@ def test_low_resolution_is_the_image_in_the_latents_size() -> None:
 
 
 def test_low_resolution_needs_an_image() -> None:
-    with pytest.raises(UserError, match="conditioner=low_resolution needs a"):
+    with pytest.raises(
+        UserError, match="conditioner=low_resolution needs an image for each sample"
+    ):
         LowResolution.for_data(SPEC, factor=4).select(_batch())
 
 

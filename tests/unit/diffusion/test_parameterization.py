@@ -106,6 +106,41 @@ def test_a_learned_variance_needs_a_chain() -> None:
         DiffusionProcess(KarrasVE(), LearnedVariance(), Unit(), Uniform())
 
 
+class _Demanding(V):
+    """Asks for one more, and reads the first half of the channels."""
+
+    def answer(self, output: Tensor) -> Tensor:
+        return output.chunk(2, dim=1)[0]
+
+    def further_loss(self, output: Tensor, *rest: object) -> Tensor:
+        return output.chunk(2, dim=1)[1].flatten(1).mean(1)
+
+
+def test_a_parameterisation_may_add_a_loss_of_its_own() -> None:
+    def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        return torch.cat([x / 2, torch.ones_like(x)], dim=1)
+
+    def plain(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        return x / 2
+
+    x0 = SampleNoise(3, range(4)).normal(torch.empty(4, 3, 5))
+    asked, bare = (
+        DiffusionProcess(cosine(), which, Unit(), Uniform())
+        .loss(spoken, x0, Conditioning(), SampleNoise(1, range(4)))
+        .per_sample
+        for which, spoken in ((_Demanding(), network), (V(), plain))
+    )
+    torch.testing.assert_close(asked, bare + 1)
+
+
+@pytest.mark.parametrize("which", [Eps(4000), X0(), V()])
+def test_a_network_sees_the_number_of_the_tables_entry(which: Parameterization) -> None:
+    t = torch.tensor([1 / which.num_times, 0.5, 1.0], dtype=torch.float64)
+    seen = which.reading(t, cosine().level(t)).time
+    expected = [0.0, which.num_times / 2 - 1, which.num_times - 1.0]
+    torch.testing.assert_close(seen, torch.tensor(expected, dtype=torch.float64))
+
+
 SCHEDULES = [
     linear(), scaled_linear(), cosine(), sigmoid(), RectifiedFlow(), KarrasVE(),
     zero_terminal_snr(scaled_linear()),

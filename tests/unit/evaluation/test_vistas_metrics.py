@@ -14,6 +14,7 @@ from ldmlab.data.vistas.caption import scenes_from_captions
 from ldmlab.data.vistas.dataset import SPLITS
 from ldmlab.data.vistas.scene import SLOTS, Scenes, sample_scenes
 from ldmlab.evaluation.vistas_corruptions import BROKEN_OBJECTS, RUINS, mild, pictures
+from ldmlab.evaluation.vistas_evaluation import VistasEvaluation
 from ldmlab.evaluation.vistas_metrics import (
     frechet_world,
     judge_conditional,
@@ -24,7 +25,7 @@ from ldmlab.evaluation.vistas_networks import (
     JUDGE_ASSET,
     SEGMENTER_ASSET,
     UNRECOGNISABLE,
-    judge_hash,
+    asset_hash,
     load_judge,
 )
 
@@ -136,7 +137,9 @@ def test_the_packaged_judge() -> None:
     assert not judge.training
     assert not any(parameter.requires_grad for parameter in judge.parameters())
     assert judge.features(torch.zeros(2, 3, 32, 32)).shape == (2, judge.num_features)
-    assert len(judge_hash()) == 16 and int(judge_hash(), 16)
-    for asset in (JUDGE_ASSET, SEGMENTER_ASSET):
+    protocol = VistasEvaluation().protocol()
+    for name, asset in (("judge", JUDGE_ASSET), ("segmenter", SEGMENTER_ASSET)):
+        assert protocol[name] == asset_hash(asset)
+        assert len(protocol[name]) == 16 and int(protocol[name], 16)
         file = resources.files("ldmlab.evaluation").joinpath("assets", asset)
         assert len(file.read_bytes()) <= 500_000

@@ -17,7 +17,9 @@ from ldmlab.diffusion.schedule import Schedule
 
 @dataclass(frozen=True)
 class DPMSolver(Sampler):
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), its first and last steps of first order.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
+
+    The first step is of first order, and so is one that ends at the data.
 
     With lambda = log(alpha / sigma) and h its rise over a step,
     x_s = sigma_s / sigma_t x - alpha_s (exp(-h) - 1) D, where D extrapolates the last two x0.

@@ -12,7 +12,9 @@ from ldmlab.diffusion.samplers.dpm_solver import DPMSolver
 
 @dataclass(frozen=True)
 class DPMSolverSDE(DPMSolver):
-    """SDE-DPM-Solver++(2M) (Lu et al. 2022, section 5), first and last steps of first order.
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, section 5).
+
+    The first step is of first order, and so is one that ends at the data.
 
     With lambda = log(alpha / sigma) and h its rise over a step,
     x_s = sigma_s / sigma_t exp(-h) x + alpha_s (1 - exp(-2h)) D + sigma_s sqrt(1 - exp(-2h)) z,

@@ -24,7 +24,7 @@ class Euler(Sampler):
     (algorithm 2), which corrects errors of earlier steps.
 
     Args:
-        churn: Total amount, spread over the steps; 0 is deterministic.
+        churn: Total amount, spread over the steps of a whole run; 0 is deterministic.
         churn_min: Smallest s that is churned.
         churn_max: Largest s that is churned.
         churn_noise: Standard deviation of the added noise, relative to what s asks for.
@@ -45,7 +45,7 @@ class Euler(Sampler):
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
         """Carry `x` from times[0] to times[-1]."""
-        amount = min(self.churn / max(len(times) - 1, 1), math.sqrt(2) - 1)
+        amount = self._churn_a_step(schedule)
         for i, (t, s) in enumerate(pairwise(times)):
             if amount > 0:
                 x, t = self._churned(x, t, amount, schedule, noise)
@@ -53,6 +53,12 @@ class Euler(Sampler):
             if on_step is not None:
                 on_step(i + 1, x)
         return x
+
+    def _churn_a_step(self, schedule: Schedule) -> float:
+        """Relative rise of s before a step, of a whole run's steps: `times` may be part of one."""
+        if self.churn == 0:
+            return 0.0
+        return min(self.churn / (len(self.times(schedule)) - 1), math.sqrt(2) - 1)
 
     def _churned(
         self, x: Tensor, t: Tensor, amount: float, schedule: Schedule, noise: Noise

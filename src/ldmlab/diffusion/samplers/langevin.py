@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ class AnnealedLangevin(Sampler):
     the denoiser's x0.
 
     Args:
-        inner_steps: Langevin steps at each level.
+        inner_steps: Langevin steps at each level, a denoiser call each.
         step_size: r, relative to the variance of the noise.
     """
 
@@ -61,8 +61,9 @@ class PredictorCorrector(Sampler):
     The step size 2 alpha² (snr ‖z‖ / ‖score‖)² is measured on each sample by itself.
 
     Args:
-        predictor: Makes the steps between the noise levels; of first order here.
-        corrections: Langevin steps after each.
+        predictor: Makes the steps between the noise levels, of first order here; which ones, this
+            sampler says.
+        corrections: Langevin steps after each, a further denoiser call each.
         snr: Size of the score's move relative to the noise's.
     """
 
@@ -81,10 +82,13 @@ class PredictorCorrector(Sampler):
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
         """Carry `x` from times[0] to times[-1]; the data itself is not corrected."""
+        predictor = replace(
+            self.predictor, steps=self.steps, spacing=self.spacing, final=self.final
+        )
         level = schedule.level(times)
         alpha, sigma = level.alpha.tolist(), level.sigma.tolist()
         for i in range(len(times) - 1):
-            x = self.predictor(denoiser, x, times[i : i + 2], schedule, noise)
+            x = predictor(denoiser, x, times[i : i + 2], schedule, noise)
             for _ in range(self.corrections if sigma[i + 1] > 0 else 0):
                 score = -denoiser(x, times[i + 1]).eps / sigma[i + 1]
                 z = noise.normal(x)

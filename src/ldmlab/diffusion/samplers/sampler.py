@@ -26,7 +26,8 @@ class Sampler(ABC):
     """Turns noise into a sample by calling a denoiser at falling times.
 
     Args:
-        steps: Number of denoiser calls, at least 1.
+        steps: Steps from noise to data, at least 1; each is one denoiser call, unless a sampler
+            says otherwise.
         spacing: `trailing` divides [0, 1] evenly. `linspace` takes the table entries
             round(linspace(0, T - 1, steps)), or the even division of [first_time, 1] of a
             formula. `leading` takes entries 0, c, 2c, … with c = T // steps, and
@@ -55,9 +56,15 @@ class Sampler(ABC):
             start: Largest time to keep; below 1 for image to image.
 
         Raises:
-            UserError: The spacing does not fit the schedule, or nothing is left below `start`.
+            UserError: The steps or their spacing do not fit the schedule, or nothing is left
+                below `start`.
         """
         count = schedule.num_steps
+        if count is not None and self.steps > count:
+            raise UserError(
+                f"sampler.steps={self.steps} exceeds the table of schedule.num_steps={count}: "
+                f"use at most {count} steps"
+            )
         if self.spacing == "trailing":
             times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
         elif self.spacing == "linspace" and count is None:
@@ -73,15 +80,19 @@ class Sampler(ABC):
         kept = times[(times <= start + 1e-9) & (times > end)]
         if len(kept) == 0:
             raise UserError(f"no time of {self.steps} steps lies below start={start}")
-        return torch.cat([kept, torch.tensor([end], dtype=torch.float64)])
+        times = torch.cat([kept, torch.tensor([end], dtype=torch.float64)])
+        if not bool((schedule.level(times).log_snr.diff() > 0).all()):
+            raise UserError(
+                f"two of the times of sampler.steps={self.steps} have one noise level on "
+                f"{type(schedule).__name__}: use fewer steps or a schedule that falls faster"
+            )
+        return times
 
     def _entries(self, count: int) -> Float[Tensor, " n"]:
         """Rising entries of a table of `count` steps."""
         if self.spacing == "linspace":
             return torch.linspace(0, count - 1, self.steps, dtype=torch.float64).round()
         stride = count // self.steps
-        if stride == 0:
-            raise UserError(f"steps={self.steps} exceeds the {count} steps of the schedule")
         if self.spacing == "leading":
             return torch.arange(self.steps, dtype=torch.float64) * stride
         entries = torch.arange(0, count, stride, dtype=torch.float64) + 1

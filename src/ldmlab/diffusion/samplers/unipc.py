@@ -18,8 +18,8 @@ from ldmlab.diffusion.schedule import Schedule
 class UniPC(Sampler):
     """UniPC of second order with B(h) = exp(h) - 1, on x0 (Zhao et al. 2023).
 
-    Works on every schedule, rectified flow included. The first and the last step are of first
-    order; each prediction of the network corrects the step that led to it.
+    Works on every schedule, rectified flow included. The first step is of first order, and so is
+    one that ends at the data; each prediction of the network corrects the step that led to it.
     """
 
     steps: int = 20

@@ -80,7 +80,7 @@ class Reconstructions(Pictures):
         """Pairs, one below the other."""
         images = self.images.to(module.device)
         autoencoder = module.autoencoder
-        mirrored = autoencoder.decode(autoencoder.encode(images).moments().mean)
+        mirrored = autoencoder.reconstruct(autoencoder.encode(images))
         return picture_grid(torch.cat([images, mirrored]), columns=len(images), tile=96)
 
 
@@ -113,6 +113,11 @@ class Samples(Pictures):
         self.sampler = sampler
         self.guidance = guidance
         self.seed = seed
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse steps that do not fit the schedule now, not at the first picture."""
+        assert isinstance(pl_module, DiffusionModule)
+        self.sampler.times(pl_module.model.process.schedule)
 
     def draw(self, module: DiffusionModule) -> Image:
         """A grid with captions."""

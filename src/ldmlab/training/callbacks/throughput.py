@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ldmlab.core.records import Batch
+from ldmlab.training.steps import StepModule
 
 # Dense bf16 TFLOP/s of the datasheets, by a part of the device's name.
 PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "V100": 125, "4090": 165}
@@ -81,8 +83,9 @@ class Throughput(L.Callback):
             # The counted step was slower than the others.
             self.on_train_start(trainer, pl_module)
             return
+        assert isinstance(pl_module, StepModule)
         self._images += len(batch)
-        if (batch_idx + 1) % self.every == 0:
+        if pl_module.step % self.every == 0:
             self._log(trainer, pl_module)
         self._ended = time.monotonic()
 
@@ -124,7 +127,9 @@ def _peak_memory(device: torch.device) -> float:
     """Most memory taken so far: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # In KiB, but on macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _peak_teraflops(device: torch.device) -> float | None:
