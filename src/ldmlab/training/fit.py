@@ -83,7 +83,7 @@ class Trial:
                 logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
-        with bound_to_launcher(), _misfit_told(path):
+        with bound_to_launcher(), _interrupt_handed_on(), _misfit_told(path):
             trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
 
@@ -101,6 +101,17 @@ def _check_company(expected: int) -> None:
             f"{started} processes were started to train together and trainer.devices x "
             f"trainer.num_nodes is {expected}: make them equal, with trainer=ddp for several"
         )
+
+
+@contextmanager
+def _interrupt_handed_on() -> Iterator[None]:
+    """Let a second interrupt reach the command line: Lightning would exit with 1 and no word."""
+    try:
+        yield
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            raise leaving.__context__ from None
+        raise
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ldmlab.core.errors import UserError
-from ldmlab.training.fit import _check_company
+from ldmlab.training.fit import _check_company, _interrupt_handed_on
 
 TORCHRUN = {"WORLD_SIZE": "2"}
 SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "ldmlab"}
@@ -23,3 +25,17 @@ def test_processes_that_nobody_expects_are_refused(
     _check_company(2)
     with pytest.raises(UserError, match=r"2 processes were started .* is 1: .* trainer=ddp"):
         _check_company(1)
+
+
+def _as_lightning_does() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+def test_an_interrupt_is_not_swallowed_and_another_exit_stays() -> None:
+    with pytest.raises(KeyboardInterrupt), _interrupt_handed_on():
+        _as_lightning_does()
+    with pytest.raises(SystemExit), _interrupt_handed_on():
+        sys.exit(143)
