@@ -90,6 +90,8 @@ from ldmlab.core.records import Conditioning
 class Signed(Conditioner):
     """Two classes as the sign of one learned vector, 0 for none."""
 
+    reads = "label"
+
     def __init__(self, dim):
         super().__init__()
         self.token_dim = dim

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 import ldmlab
 
 # Read by another program, from where a user looks for it.
 _OF_OTHERS = ("sweep/wandb.yaml",)
+_TARGET = re.compile(r"^[^#\n]*_target_:\s*([\w.]+)", re.MULTILINE)
 
 
 def conf_dir() -> Path:
@@ -33,3 +36,10 @@ def options() -> dict[str, list[str]]:
         if names and folder.name != "hydra":
             found[folder.name] = names
     return found
+
+
+@cache
+def targets() -> frozenset[str]:
+    """The dotted names of all that conf/ builds."""
+    leaves = conf_dir().rglob("*.yaml")
+    return frozenset(name for leaf in leaves for name in _TARGET.findall(leaf.read_text("utf-8")))

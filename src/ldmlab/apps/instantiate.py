@@ -1,7 +1,7 @@
 """Builds objects from configuration nodes, and only objects that a configuration may name.
 
-A checkpoint's configuration may come from a stranger: it is data, so a `_target_` is looked up
-in an allowlist, and what it resolves to must be defined there too.
+A run's configuration may come from a stranger: it is data, and builds only what some leaf of
+conf/ builds as well.
 """
 
 from __future__ import annotations
@@ -15,20 +15,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ldmlab.apps.conf import targets
 from ldmlab.apps.suggest import did_you_mean
 from ldmlab.core.errors import UserError
 
-_OWN = ("diffusion", "nn", "autoencoding", "conditioning", "models", "data", "evaluation")
-ALLOWED = (
-    # Not core and apps: they write files and start processes.
-    *(f"ldmlab.{layer}." for layer in (*_OWN, "interop", "training")),
-    "optuna.samplers.",
-    "optuna.pruners.",
-    "torch.optim.",
-    "lightning.pytorch.loggers.",
-    "lightning.pytorch.callbacks.",
-    "lightning.pytorch.strategies.",
-)
 _DIRECTIVES = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
@@ -109,22 +99,17 @@ def _build(tree: Any, path: str, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _resolve(target: Any, path: str) -> Callable[..., Any]:
-    """The callable behind a dotted name, checked against the allowlist."""
+    """The callable behind a dotted name that a leaf of conf/ has."""
     where = f"{path}._target_".lstrip(".")
-    if not isinstance(target, str) or not target.startswith(ALLOWED):
+    if not isinstance(target, str) or target not in targets():
+        nearest = did_you_mean(target, targets()) if isinstance(target, str) else ""
         raise UserError(
-            f"{where}: '{target}' is not among the things a configuration may build "
-            f"({', '.join(prefix + '*' for prefix in ALLOWED[-4:])}, ldmlab's own layers)"
+            f"{where}: '{target}' is not among the things a configuration may build, which are "
+            f"those that conf/ names{nearest}"
         )
-    parts = target.split(".")
-    if any(part.startswith("_") or not part.isidentifier() for part in parts):
-        raise UserError(f"{where}: '{target}' is not a public name")
-    found = _find(parts)
+    found = _find(target.split("."))
     if not callable(found):
         raise UserError(f"{where}: there is no class or function '{target}'")
-    # A module's own imports are reachable through it: `ldmlab.nn.unet.torch.load`.
-    if not f"{getattr(found, '__module__', None)}.".startswith(ALLOWED):
-        raise UserError(f"{where}: '{target}' is defined outside of what may be built")
     return found
 
 

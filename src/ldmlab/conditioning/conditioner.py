@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -19,16 +19,19 @@ class Conditioner(nn.Module, ABC):
     """Turns what a batch says about its images into what the network is conditioned on.
 
     Attributes:
-        reads: The field of a batch that is its condition; None for no condition.
         token_dim: Width of the tokens it gives; None for none.
         map_channels: Channels of the maps it gives.
         vector_dim: Width of the vector it gives; None for none.
     """
 
-    reads: ClassVar[str | None] = None
     token_dim: int | None = None
     map_channels: int = 0
     vector_dim: int | None = None
+
+    @property
+    @abstractmethod
+    def reads(self) -> str | None:
+        """The field of a batch that is its condition; None for no condition."""
 
     @abstractmethod
     def select(self, batch: Batch) -> Shaped[Tensor, "b *shape"]:

@@ -24,6 +24,8 @@ class GivenConditioner(Conditioner):
         map_channels: Channels of the maps; 0 for tokens.
     """
 
+    reads = None
+
     def __init__(
         self,
         what: str,

@@ -12,6 +12,8 @@ from ldmlab.core.records import Batch, Conditioning, DataSpec
 class Unconditional(Conditioner):
     """The model learns the distribution of all images."""
 
+    reads = None
+
     @classmethod
     def for_data(cls, spec: DataSpec, factor: int) -> Unconditional:
         """The conditioner for a data set and a codec's down-sampling factor."""

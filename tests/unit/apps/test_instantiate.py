@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from omegaconf import OmegaConf
 
+from ldmlab.apps import instantiate
 from ldmlab.apps.instantiate import build
 from ldmlab.core.errors import UserError
 
@@ -31,6 +33,8 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     module.Part = Part
     monkeypatch.setattr(Part, "__module__", "ldmlab.nn.toys")
     monkeypatch.setitem(sys.modules, "ldmlab.nn.toys", module)
+    names = instantiate.targets() | {PART, "ldmlab.nn.toys.Nothing"}
+    monkeypatch.setattr(instantiate, "targets", lambda: names)
 
 
 PART = "ldmlab.nn.toys.Part"
@@ -70,7 +74,7 @@ def test_a_partial_waits_for_the_rest() -> None:
         "ldmlab.nnx.Part",
         "ldmlab.nn.nothing.Here",
         "ldmlab.nn.toys.Nothing",
-        "torch.optim.adamw.torch.load",
+        "torch.optim.AdamW",
         7,
     ],
 )
@@ -101,6 +105,14 @@ def test_missing_arguments_and_targets_are_named() -> None:
         build(OmegaConf.create({"model": {"size": 1}}).model)
 
 
-def test_an_optimizer_of_torch_can_be_built() -> None:
-    partial = build({"_target_": "torch.optim.AdamW", "_partial_": True, "weight_decay": 0.1})
-    assert partial.func.__name__ == "AdamW"
+def test_what_could_write_files_is_not_built_from_a_strangers_configuration(tmp_path: Path) -> None:
+    for target in ("data.specimens.make.make", "conditioning.vocabulary_files.write_vocabulary"):
+        node = {"_target_": f"ldmlab.{target}", "folder": str(tmp_path / "made"), "tokens": ["a"]}
+        with pytest.raises(UserError, match="not among the things a configuration may build"):
+            build(node)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_target_gets_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"did you mean ldmlab\.nn\.unet\.UNet\?"):
+        build({"_target_": "ldmlab.nn.unet.Unet"})
