@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ldmlab.core.random import Noise
 from ldmlab.interop import compvis
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
@@ -137,7 +138,7 @@ class Case:
         return compvis.load(config, self.weights)
 
 
-class Replay:
+class Replay(Noise):
     """A source of random numbers that gives back what is put in."""
 
     def __init__(self, normal: Iterable[Tensor] = (), uniform: Iterable[Tensor] = ()) -> None:

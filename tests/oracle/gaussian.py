@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ldmlab.core.random import Noise
 from ldmlab.core.records import Prediction
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.process import Denoiser
@@ -17,7 +18,7 @@ from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.diffusion.schedule import Schedule
 
 
-class CoefficientNoise:
+class CoefficientNoise(Noise):
     """Hands out a new unit vector at each draw."""
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ from diffusers import (
 )
 from torch import Tensor
 
+from ldmlab.core.random import Noise
 from ldmlab.core.records import Prediction
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.parameterization import Eps, Flow, Parameterization, V
@@ -58,7 +59,7 @@ over_tables = pytest.mark.parametrize("table", TABLES)
 over_predictions = pytest.mark.parametrize("prediction", PREDICTIONS)
 
 
-class GeneratorNoise:
+class GeneratorNoise(Noise):
     """Draws as diffusers does, from one generator for the whole batch."""
 
     def __init__(self, seed: int = 0) -> None:

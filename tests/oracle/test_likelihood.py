@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldmlab.core.random import SampleNoise
+from ldmlab.core.random import Noise, SampleNoise
 from ldmlab.core.records import Conditioning, Prediction
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.learned_variance import LearnedVariance
@@ -34,7 +34,7 @@ from tests.oracle.gaussian import exact_denoiser
 CHAINS = {"linear": linear(), "cosine": cosine(), "scaled_linear": scaled_linear()}
 
 
-class PairedNoise:
+class PairedNoise(Noise):
     """Draws every number together with its negative, so that odd errors of a mean cancel.
 
     Normal numbers are a fixed even grid of the quantiles of N(0, 1), the same for each sample.

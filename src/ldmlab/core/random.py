@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ldmlab.core.tensors import broadcast_like
+
 
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from any number of names and numbers, stable across machines and versions."""
@@ -29,6 +31,10 @@ class Noise(Protocol):
         """Numbers uniform in [0, 1) with the shape, dtype and device of `like`."""
         ...
 
+    def strata(self, like: Tensor) -> Tensor:
+        """Uniform numbers too, row k of a batch of b from the k-th of b equal parts of [0, 1)."""
+        ...
+
 
 class SampleNoise:
     """One generator per sample, so that row k depends on `(seed, keys[k])` and on nothing else.
@@ -39,12 +45,17 @@ class SampleNoise:
     Args:
         seed: Seed shared by all samples.
         keys: One key per row of the batches to come.
+        whole: Rows of the whole batch, where these rows are part of it and their keys are their
+            places in it; by default they are the batch, in their order.
     """
 
-    def __init__(self, seed: int, keys: Iterable[int]) -> None:
+    def __init__(self, seed: int, keys: Iterable[int], whole: int | None = None) -> None:
+        numbers = [int(key) for key in keys]
         self._generators = [
-            torch.Generator().manual_seed(derive_seed("sample", seed, int(key))) for key in keys
+            torch.Generator().manual_seed(derive_seed("sample", seed, key)) for key in numbers
         ]
+        self._places = torch.tensor(numbers if whole is not None else range(len(numbers)))
+        self._whole = len(numbers) if whole is None else whole
 
     def __len__(self) -> int:
         return len(self._generators)
@@ -56,6 +67,10 @@ class SampleNoise:
     def uniform(self, like: Tensor) -> Tensor:
         """Numbers uniform in [0, 1) with the shape, dtype and device of `like`, row by row."""
         return self._draw(torch.rand, like)
+
+    def strata(self, like: Tensor) -> Tensor:
+        """Uniform numbers too, each row's from the part of [0, 1) that its place gives it."""
+        return (broadcast_like(self._places, like) + self.uniform(like)) / self._whole
 
     def _draw(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
         if len(like) != len(self):

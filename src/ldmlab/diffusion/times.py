@@ -50,17 +50,15 @@ class Uniform(TrainingTimes):
 class Stratified(TrainingTimes):
     """Uniform times, row k of a batch of b from the k-th of b equal parts (Kingma et al. 2021).
 
-    The loss of a batch then varies less. Each process of a distributed run covers [0, 1] with
-    its own rows.
+    The loss of a batch then varies less. The batch is the global one, whatever processes and
+    parts it is taken in.
     """
 
     def __call__(
         self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
     ) -> TimeDraw:
         """Uniform times, spread over the batch."""
-        u = noise.uniform(_scalars(like))
-        part = torch.arange(len(like), device=u.device, dtype=u.dtype)
-        return _evenly(schedule, (part + u) / len(like))
+        return _evenly(schedule, noise.strata(_scalars(like)))
 
 
 class LogitNormal(TrainingTimes):

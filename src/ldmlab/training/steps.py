@@ -142,7 +142,11 @@ class StepModule(L.LightningModule, ABC):
     def _noise(self, batch: Batch, first: int, size: int) -> SampleNoise:
         """Random numbers of some rows, the same on any number of processes and of parts."""
         start = self.global_rank * len(batch) + first
-        return SampleNoise(derive_seed("train", self.seed, self.step), range(start, start + size))
+        return SampleNoise(
+            derive_seed("train", self.seed, self.step),
+            range(start, start + size),
+            whole=self.trainer.world_size * len(batch),
+        )
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
         """Processes average their gradients with the last part's; sharded ones with each."""

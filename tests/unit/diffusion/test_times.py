@@ -39,6 +39,15 @@ def test_stratified_times_fill_every_part() -> None:
     assert sorted((t * 64).floor().long().tolist()) == list(range(64))
 
 
+def test_strata_are_those_of_the_whole_batch() -> None:
+    whole = draw(Stratified(), RectifiedFlow(), 8).t
+    parts = [
+        Stratified()(RectifiedFlow(), SampleNoise(0, range(k, k + 4), whole=8), torch.empty(4, 1)).t
+        for k in (0, 4)
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_log_normal_times_have_log_normal_noise() -> None:
     schedule = KarrasVE()
     level = schedule.level(draw(LogNormal(-1.2, 1.2), schedule).t)

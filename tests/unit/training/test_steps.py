@@ -14,7 +14,9 @@ def test_a_batch_taken_in_parts_is_the_same_step(
     tmp_path: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group, plain = "discriminator.discriminator.norm=group", "optimizer=adamw"
-    only = ["stage=autoencoder"] if stage == "autoencoder" else ["codec=identity"]
+    only = (
+        ["stage=autoencoder"] if stage == "autoencoder" else ["codec=identity", "times=stratified"]
+    )
     for parts in (1, 4):
         more = [f"stages.{stage}.accumulate={parts}", f"stages.{stage}.batch_size=8"]
         train(tmp_path / str(parts), group, plain, "perceptual=none", *only, *more)
