@@ -112,6 +112,22 @@ def test_a_finished_run_is_reused(trained: Path, capsys: pytest.CaptureFixture[s
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 
+def test_a_run_goes_on_as_what_it_was_begun_as(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained / "quickstart/diffusion/latest"
+    before = (run / "config.yaml").read_bytes()
+    longer = ["stage=diffusion", "stages.diffusion.max_steps=5"]
+    other = [f"codec.run={trained / 'quickstart/autoencoder/latest'}", "stages.diffusion.lr=0.5"]
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path, *longer, *other, f"resume={run / 'checkpoints/last.ckpt'}")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and "stages.diffusion.lr=0.003, not 0.5" in said
+    # A finished run keeps the configuration that it was trained with.
+    train(trained, "stage=diffusion", "stages.diffusion.max_steps=3")
+    assert (run / "config.yaml").read_bytes() == before
+
+
 def test_two_runs_are_equal_bit_for_bit(trained: Path, repeated: Path) -> None:
     for stage in ("autoencoder", "diffusion"):
         first, second = weights(trained, stage), weights(repeated, stage)
@@ -203,7 +219,8 @@ def test_an_average_of_another_length_is_drawn_from(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = ["codec.run=" + str(trained / "quickstart/autoencoder/latest"), "stage=diffusion"]
-    train(tmp_path, *same, "ema=post_hoc", "callbacks.keep_every=1")
+    # The last checkpoint has no number.
+    train(tmp_path, *same, "ema=post_hoc", "callbacks.keep_every=3")
     run = tmp_path / "quickstart/diffusion/latest"
     cfg = compose([f"paths.runs={tmp_path}", *TINY, "ema=post_hoc"])
     state = weights(tmp_path, "diffusion")

@@ -34,16 +34,24 @@ def other_average(cfg: DictConfig, folder: RunFolder, length: float) -> dict[str
         UserError: The run kept no averages with lengths, or no numbered checkpoints.
     """
     lengths = cfg.stages.diffusion.ema.get("lengths")
-    paths = sorted(folder.checkpoints.glob("step-*.ckpt"))
-    if lengths is None or not paths:
+    numbered = sorted(folder.checkpoints.glob("step-*.ckpt"))
+    if lengths is None or not numbered:
         raise UserError(
             f"ema_length needs a run trained with ema=post_hoc and callbacks.keep_every, and "
             f"{folder.path} has no {'such averages' if lengths is None else 'numbered checkpoints'}"
         )
-    steps = {path: int(path.stem.removeprefix("step-")) for path in paths}
+    steps = {path: int(path.stem.removeprefix("step-")) for path in numbered}
+    last = folder.checkpoints / "last.ckpt"
+    if last.is_file() and (step := _step(last)) > max(steps.values()):
+        steps[last] = step
+    paths = list(steps)
     profiles = [Profile(steps[path], gamma_of(each)) for path in paths for each in lengths]
     factors = coefficients(profiles, Profile(max(steps.values()), gamma_of(length)))
     return combine_weights(zip(factors.tolist(), _averages(paths, len(lengths)), strict=True))
+
+
+def _step(path: Path) -> int:
+    return int(read_checkpoint(path)["state_dict"]["steps"])
 
 
 def _averages(paths: list[Path], count: int) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ldmlab.apps.validate import leaves
+
 _DIGITS = 10
 
 # Where a run happens, how long it lasts and what it shows do not make it another run.
@@ -41,6 +43,7 @@ _IRRELEVANT = (
     "data.*cache_gib",
     "data.in_memory",
     "data.latents",
+    "codec.run",  # its weights are, wherever they lie
     "max_steps",
     "max_seconds",
     "val_every",
@@ -65,22 +68,25 @@ def run_id(stage_config: Mapping[str, Any]) -> str:
 
 
 def name_of_run(cfg: DictConfig, keys: Sequence[str], **more: Any) -> str:
-    """The user's name for a run, or a hash of the configuration under `keys`.
+    """The user's name for a run, or a hash of what decides its result; see `decisive`."""
+    return str(cfg.run_id or run_id(decisive(cfg, keys, **more)))
+
+
+def decisive(cfg: DictConfig, keys: Sequence[str], **more: Any) -> dict[str, Any]:
+    """What decides the result of a run, by dotted key.
 
     Args:
         cfg: The configuration.
-        keys: Dotted keys of what decides the result.
-        **more: What decides it beside the configuration.
+        keys: Dotted keys of its parts that do.
+        **more: What does beside the configuration.
     """
-    if cfg.run_id is not None:
-        return str(cfg.run_id)
     tree = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     chosen = {key: OmegaConf.select(tree, key) for key in keys}
     plain = {
         key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         for key, value in chosen.items()
     }
-    return run_id(plain | more)
+    return dict(leaves(relevant(plain | more)))
 
 
 def relevant(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,7 +18,6 @@ from ldmlab.apps.build import build_data, learning_rate
 from ldmlab.apps.device import accelerator_of
 from ldmlab.apps.environment import redact
 from ldmlab.apps.finetune import spec_to_start_from
-from ldmlab.apps.identity import name_of_run
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.runs import RunFolder
 from ldmlab.core.errors import UserError
@@ -74,10 +73,6 @@ class Session:
         session.seconds["data"] = time.monotonic() - started
         return session
 
-    def id(self, keys: Sequence[str], **more: Any) -> str:
-        """The user's name for a run, or a hash of the configuration under `keys`."""
-        return name_of_run(self.cfg, keys, **more)
-
     @contextmanager
     def run_folder(self, stage: str, id: str) -> Iterator[RunFolder]:
         """The folder of a stage's run, made or found again, and meanwhile no other process's.
@@ -94,8 +89,6 @@ class Session:
         needed = stage == "autoencoder" and self.cfg.stage == "all"
         with _alone(folder, patient=needed):
             folder.sweep()
-            folder.write_config(self.cfg)
-            folder.write_environment()
             folder.link_latest()
             yield folder
 
@@ -117,7 +110,8 @@ class Session:
             train: Its training data: images or latents.
             folder: Its run.
             observers: Callbacks of this stage alone.
-            facts: Plain values to store in its checkpoints.
+            facts: Plain values to store in its checkpoints; `made_of` among them, what decides
+                the result.
             validation: Its validation data; the images by default.
         """
         cfg, options = self.cfg, self.cfg.stages[stage]
@@ -128,8 +122,11 @@ class Session:
                 console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
                 self.seconds[stage] = spent
                 return
-            self._check_vocabulary(resume)
+            self._check_same(resume, facts["made_of"])
             console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+        if is_main_process():
+            folder.write_config(cfg)
+            folder.write_environment()
         if cfg.lr_rule == "paper":
             rate = learning_rate(cfg, options, options.lr)
             console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
@@ -193,8 +190,17 @@ class Session:
             "sync_batchnorm": accelerator == "cuda",
         }
 
-    def _check_vocabulary(self, resume: Resume) -> None:
-        """A token number means the same word before and after an interruption."""
+    def _check_same(self, resume: Resume, made_of: Mapping[str, Any]) -> None:
+        """A run goes on as what it was begun as."""
+        before = resume.made_of or made_of  # runs of before this fact, and imported ones
+        for key in sorted({*before, *made_of}):
+            if before.get(key) != made_of.get(key):
+                raise UserError(
+                    f"{resume.path} was trained with {key}={before.get(key)}, not "
+                    f"{made_of.get(key)}: begin another run with run_id=<name>, from its weights "
+                    "with stages.<stage>.weights=<run> if you like"
+                )
+        # A token number means the same word before and after an interruption.
         if resume.vocabulary != self.spec.vocabulary:
             raise UserError(
                 f"{resume.path} was trained on captions in other tokens than these: give "

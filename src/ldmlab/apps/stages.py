@@ -22,6 +22,7 @@ from ldmlab.apps.finetune import (
     start_autoencoder,
     start_network,
 )
+from ldmlab.apps.identity import decisive, name_of_run
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.latents import check_conditions, normalize_like, open_latents
 from ldmlab.apps.runs import RunFolder, find_checkpoint
@@ -59,7 +60,8 @@ ENCODED_PIXELS = 250 * 32 * 32
 def train_autoencoder(session: Session) -> RunFolder:
     """Stage one, found finished, continued or trained."""
     cfg = session.cfg
-    with session.run_folder("autoencoder", session.id(AUTOENCODER_KEYS)) as folder:
+    made_of = decisive(cfg, AUTOENCODER_KEYS)
+    with session.run_folder("autoencoder", name_of_run(cfg, AUTOENCODER_KEYS)) as folder:
         torch.manual_seed(cfg.seed)
         module = build_autoencoder_module(cfg, session.spec)
         if weights := cfg.stages.autoencoder.get("weights"):
@@ -69,7 +71,7 @@ def train_autoencoder(session: Session) -> RunFolder:
         )
         assert shown.image is not None
         pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-        facts = {"max_steps": cfg.stages.autoencoder.max_steps}
+        facts = {"max_steps": cfg.stages.autoencoder.max_steps, "made_of": made_of}
         observers = [pictures, AutoencoderHealth()]
         session.fit("autoencoder", module, session.train, folder, observers, facts)
     return folder
@@ -88,7 +90,8 @@ def train_diffusion(session: Session) -> RunFolder:
     model = build_model(cfg, session.spec, codec)
     latents, validation = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    id = session.id(DIFFUSION_KEYS, codec_hash=weights_hash)
+    made_of = decisive(cfg, DIFFUSION_KEYS, codec_hash=weights_hash)
+    id = name_of_run(cfg, DIFFUSION_KEYS, codec_hash=weights_hash)
     with session.run_folder("diffusion", id) as folder:
         if weights := cfg.stages.diffusion.get("weights"):
             start_network(model.network, weights)
@@ -103,7 +106,7 @@ def train_diffusion(session: Session) -> RunFolder:
             folder.samples,
             cfg.callbacks.sample_every,
         )
-        facts = {"codec": codec.fingerprint()}
+        facts = {"codec": codec.fingerprint(), "made_of": made_of}
         session.fit("diffusion", module, latents, folder, [pictures], facts, validation)
     return folder
 
@@ -214,7 +217,7 @@ def _encoded_at_once(session: Session) -> int:
 def _own_stage_one(session: Session) -> Path:
     """The checkpoint of this experiment's autoencoder."""
     cfg = session.cfg
-    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / session.id(AUTOENCODER_KEYS)
+    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / name_of_run(cfg, AUTOENCODER_KEYS)
     try:
         return find_checkpoint(run)
     except UserError as error:

@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's tensors and plain values on the CPU.
+    """Load a checkpoint's tensors and plain values on the CPU, mapped from the file.
 
     Args:
         path: A `.ckpt` file.
@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise UserError(f"checkpoint {path} is damaged (bad sum of {damaged}); use another")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
         raise UserError(f"checkpoint {path} is cut short or no checkpoint; use another") from error
     except pickle.UnpicklingError as error:
@@ -86,11 +86,13 @@ class Resume:
         path: Its file.
         step: Steps behind it.
         vocabulary: The tokens of the captions it was trained on; None for none.
+        made_of: What decided its result, by configuration key; None if it does not say.
     """
 
     path: Path
     step: int
     vocabulary: tuple[str, ...] | None = None
+    made_of: Mapping[str, Any] | None = None
 
     @classmethod
     def at(cls, path: str | Path) -> Resume:
@@ -102,9 +104,11 @@ class Resume:
         checkpoint = read_checkpoint(path)
         if "steps" not in checkpoint.get("state_dict", {}):
             raise UserError(f"checkpoint {path} is of no run of ldmlab: use another")
-        tokens = checkpoint.get("facts", {}).get("spec", {}).get("vocabulary")
+        facts = checkpoint.get("facts", {})
+        tokens = facts.get("spec", {}).get("vocabulary")
         step = int(checkpoint["state_dict"]["steps"])
-        return cls(Path(path), step, None if tokens is None else tuple(tokens))
+        vocabulary = None if tokens is None else tuple(tokens)
+        return cls(Path(path), step, vocabulary, facts.get("made_of"))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:
