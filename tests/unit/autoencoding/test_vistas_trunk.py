@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ldmlab.autoencoding.make_vistas_trunk import train_trunk
-from ldmlab.autoencoding.vistas_trunk import TRUNK_ASSET, VistasPerceptual, trunk_hash
+from ldmlab.autoencoding.vistas_trunk import TRUNK_ASSET, VistasPerceptual
 from ldmlab.data.vistas.dataset import Vistas
 
 IMAGES = Vistas("test", 32).__getitems__(list(range(32))).image
@@ -79,7 +79,6 @@ def test_larger_images() -> None:
 def test_the_packaged_file() -> None:
     data = resources.files("ldmlab.autoencoding").joinpath("assets", TRUNK_ASSET).read_bytes()
     assert len(data) <= 500_000
-    assert len(trunk_hash()) == 16 and int(trunk_hash(), 16)
 
 
 def test_training_repeats_itself() -> None:
