@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmlab.conditioning.none import Unconditional
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.data.digits import Digits
@@ -52,13 +51,14 @@ class DigitsEvaluation(Evaluation):
             subject.sampler,
             SampleNoise(subject.seed, range(len(asked))),
             subject.guidance,
-        )
+        ).cpu()
         on_progress(len(asked), len(asked))
+        mirrored = subject.reconstruct(asked.image)
         metrics: dict[str, Metric] = {
             name: {"value": value, "samples": len(asked)}
-            for name, value in reconstruction_metrics(subject.model.codec, [asked.image]).items()
+            for name, value in reconstruction_metrics(mirrored, asked.image).items()
         }
-        if isinstance(subject.model.network.conditioner, Unconditional):
+        if subject.model.network.conditioner.reads is None:
             return metrics
         judge = SVC().fit(known.image.flatten(1).numpy(), known.label)
         label = asked.label

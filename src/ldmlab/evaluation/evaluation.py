@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from ldmlab.core.records import DataSpec
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
@@ -33,6 +37,20 @@ class Subject:
     sampler: Sampler
     guidance: Guidance
     seed: int
+
+    @torch.no_grad()
+    def reconstruct(
+        self, images: Float[Tensor, "b c h w"], batch_size: int = 64
+    ) -> Float[Tensor, "b c h w"]:
+        """What the model's codec makes of images, clipped to [-1, 1].
+
+        Args:
+            images: Pixels in [-1, 1], on the CPU as the result.
+            batch_size: How many are encoded at once.
+        """
+        codec, device = self.model.codec, self.model.device
+        parts = [codec.reconstruct(part.to(device)).cpu() for part in images.split(batch_size)]
+        return torch.cat(parts).clamp(-1, 1)
 
 
 class Evaluation(ABC):

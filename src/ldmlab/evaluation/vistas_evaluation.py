@@ -10,9 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldmlab.conditioning.classes import ClassConditioner
-from ldmlab.conditioning.masks import MaskConditioner
-from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
@@ -74,18 +71,16 @@ class VistasEvaluation(Evaluation):
         real = test.__getitems__(list(range(len(test))))
         scenes = test.scenes(range(len(test)))
         assert real.image is not None
-        codec = subject.model.codec
-        images = list(real.image.split(self.batch_size))
-        mirrored = torch.cat([codec.reconstruct(i) for i in images]).clamp(-1, 1)
+        mirrored = subject.reconstruct(real.image, self.batch_size)
 
         held_out = Vistas("compositions", max(1, self.num_samples // 2), size, self.seed)
-        text = isinstance(subject.model.network.conditioner, TextConditioner)
+        text = subject.model.network.conditioner.reads == "caption"
         total = len(test) + (len(held_out) if text else 0)
         samples = torch.cat(list(self._samples(subject, real, 0, total, on_progress)))
 
         metrics: dict[str, Metric] = {
             name: {"value": value, "samples": len(test)}
-            for name, value in reconstruction_metrics(codec, images).items()
+            for name, value in reconstruction_metrics(mirrored, real.image).items()
         }
         other = Vistas("validation", self.num_samples, size, self.seed)
         unseen = other.__getitems__(list(range(len(other)))).image
@@ -118,9 +113,8 @@ class VistasEvaluation(Evaluation):
             conditions = replace(asked[start : start + self.batch_size], image=None)
             keys = range(first + start, first + start + len(conditions))
             noise = SampleNoise(subject.seed, keys)
-            device = next(subject.model.parameters()).device
             images = subject.model.sample(
-                conditions.to(device),
+                conditions,
                 subject.spec.image_size,
                 subject.sampler,
                 noise,
@@ -139,9 +133,9 @@ class VistasEvaluation(Evaluation):
         scenes: Scenes,
     ) -> dict[str, Metric]:
         """What the condition asked for, beside chance (shuffled) and the judge's own accuracy."""
-        conditioner = subject.model.network.conditioner
+        reads = subject.model.network.conditioner.reads
         assert real.image is not None
-        if isinstance(conditioner, MaskConditioner):
+        if reads == "mask":
             assert real.mask is not None
             return {
                 "mask_miou": {
@@ -152,13 +146,13 @@ class VistasEvaluation(Evaluation):
                     "samples": len(samples),
                 }
             }
-        if not isinstance(conditioner, TextConditioner | ClassConditioner):
+        if reads not in ("caption", "label"):
             return {}
         found = _judged(judge, samples, scenes)
         truth = _judged(judge, real.image, scenes)
         codec = _judged(judge, mirrored, scenes)
         chance = _judged(judge, samples.roll(1, 0), scenes)
-        names = list(found) if isinstance(conditioner, TextConditioner) else ["class_accuracy"]
+        names = list(found) if reads == "caption" else ["class_accuracy"]
         return {
             name: {
                 "value": found[name],

@@ -32,17 +32,17 @@ def muon(
     lr: float,
     betas: tuple[float, float],
     weight_decay: float,
-    matrix_lr: float = 0.02,
+    matrix_ratio: float = 10.0,
     momentum: float = 0.95,
 ) -> Optimizer:
     """Muon for the weights of convolutions and linear layers, AdamW for everything else.
 
     Args:
         network: What is trained.
-        lr: Learning rate of the rest: norms, biases and embeddings.
+        lr: Learning rate of norms, biases and embeddings.
         betas: AdamW's averages.
         weight_decay: Decoupled decay of all weights.
-        matrix_lr: Learning rate of the matrices.
+        matrix_ratio: Learning rate of the matrices as a multiple of `lr`.
         momentum: Share of the matrices' momentum kept at each step.
     """
     matrices = [
@@ -54,7 +54,7 @@ def muon(
     rest = [weight for weight in network.parameters() if id(weight) not in apart]
     return Muon(
         [
-            {"params": matrices, "lr": matrix_lr, "orthogonal": True},
+            {"params": matrices, "lr": matrix_ratio * lr, "orthogonal": True},
             {"params": rest, "lr": lr, "orthogonal": False},
         ],
         momentum,

@@ -23,7 +23,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
 def test_matrices_and_the_rest_are_trained_apart() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(288, 4))
-    optimizer = muon(network, 1e-3, (0.9, 0.99), 0.0, matrix_lr=0.1, momentum=0.0)
+    optimizer = muon(network, 1e-3, (0.9, 0.99), 0.0, matrix_ratio=100.0, momentum=0.0)
     before = [p.detach().clone() for p in network.parameters()]
     network(torch.randn(5, 3, 8, 8)).square().sum().backward()
     optimizer.step()
