@@ -45,10 +45,8 @@ _IRRELEVANT = (
     "data.latents",
     "codec.run",  # its weights are, wherever they lie
     "max_steps",
-    "max_seconds",
     "val_every",
     "stages.*.max_steps",
-    "stages.*.max_seconds",
     "stages.*.val_every",
     "stages.*.accumulate",
 )

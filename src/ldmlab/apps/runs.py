@@ -93,11 +93,6 @@ class RunFolder:
         """The metric card."""
         return self.path / "card.json"
 
-    @property
-    def report(self) -> Path:
-        """The report page."""
-        return self.path / "report.html"
-
     def write_config(self, cfg: DictConfig | Mapping[str, Any]) -> None:
         """Write the configuration, resolved and free of the environment's secrets."""
         tree = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))

@@ -27,15 +27,15 @@ from ldmlab.core.records import DataSpec
 from ldmlab.data.memory import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
-from ldmlab.training.callbacks.company import Company
 from ldmlab.training.callbacks.gradients import GradientGuard
 from ldmlab.training.callbacks.owed_validation import OwedValidation
 from ldmlab.training.callbacks.preemption import Preemption
 from ldmlab.training.callbacks.progress import ProgressDisplay
+from ldmlab.training.callbacks.rank_failure import RankFailure
 from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.checkpoints import Resume, newest_checkpoint
 from ldmlab.training.datamodule import BatchDataModule
-from ldmlab.training.fit import Observers, Trial, is_main_process
+from ldmlab.training.fit import Observers, StageFit, is_main_process
 from ldmlab.training.loggers import build_loggers, close_loggers
 from ldmlab.training.steps import StepModule
 
@@ -138,7 +138,7 @@ class Session:
             options.val_every if cfg.callbacks.get("best") else None,
             dict(facts) | {"spec": asdict(self.spec)},
         )
-        trial = Trial(
+        stage_fit = StageFit(
             module,
             BatchDataModule(
                 train,
@@ -156,12 +156,12 @@ class Session:
                 ProgressDisplay(stage),
                 BrokenFiles(folder.path / "broken_files.txt"),
                 Preemption(checkpointing.last),
-                Company(),
+                RankFailure(),
                 OwedValidation(options.val_every),
             ],
             self._open_loggers(stage, folder),
         )
-        self.seconds[stage] = spent + trial.fit(resume)
+        self.seconds[stage] = spent + stage_fit.run(resume)
         if is_main_process():
             write_json(_timing(folder), {"training": self.seconds[stage]})
 

@@ -222,7 +222,7 @@ def _id(cfg: DictConfig) -> str:
     if cfg.run_id is not None:
         return str(cfg.run_id)
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    budget = {name: [s["max_steps"], s.get("max_seconds")] for name, s in tree["stages"].items()}
+    budget = {name: stage["max_steps"] for name, stage in tree["stages"].items()}
     ignored = ("n_trials", "workers", "config")
     rest = {key: value for key, value in tree.items() if key not in ignored}
     return run_id(rest | {"search": [tree["sweep"], tree["stage"]], "budget": budget})

@@ -96,7 +96,6 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("stages.*.weight_decay", NON_NEGATIVE),
     ("stages.*.warmup_steps", NATURAL),
     ("stages.*.max_steps", POSITIVE_INT),
-    ("stages.*.max_seconds", _or_null(POSITIVE)),
     ("stages.*.batch_size", POSITIVE_INT),
     ("stages.*.accumulate", POSITIVE_INT),
     ("stages.*.clip_norm", _or_null(POSITIVE)),

@@ -33,7 +33,7 @@ def is_main_process() -> bool:
 
 
 @dataclass(frozen=True)
-class Trial:
+class StageFit:
     """One stage of training: what, on what, and with whom.
 
     Attributes:
@@ -50,7 +50,7 @@ class Trial:
     callbacks: Observers
     loggers: Sequence[Logger]
 
-    def fit(self, resume: Resume | None = None) -> float:
+    def run(self, resume: Resume | None = None) -> float:
         """Train until the module's last step.
 
         Args:
@@ -77,7 +77,7 @@ class Trial:
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        _check_company(trainer.world_size)
+        _check_processes(trainer.world_size)
         for logger in self.loggers:
             if isinstance(logger, MetricsFile):
                 logger.begin(0 if resume is None else resume.step)
@@ -88,7 +88,7 @@ class Trial:
         return time.monotonic() - started
 
 
-def _check_company(expected: int) -> None:
+def _check_processes(expected: int) -> None:
     """Make sure that as many processes were started as are to train together.
 
     Raises:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ldmlab.core.errors import UserError
-from ldmlab.training.fit import _check_company, _interrupt_handed_on
+from ldmlab.training.fit import _check_processes, _interrupt_handed_on
 
 TORCHRUN = {"WORLD_SIZE": "2"}
 SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "ldmlab"}
@@ -19,12 +19,12 @@ def test_processes_that_nobody_expects_are_refused(
 ) -> None:
     for name in ("WORLD_SIZE", *SRUN):
         monkeypatch.delenv(name, raising=False)
-    _check_company(2)  # Lightning starts the other
+    _check_processes(2)  # Lightning starts the other
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    _check_company(2)
+    _check_processes(2)
     with pytest.raises(UserError, match=r"2 processes were started .* is 1: .* trainer=ddp"):
-        _check_company(1)
+        _check_processes(1)
 
 
 def _as_lightning_does() -> None:

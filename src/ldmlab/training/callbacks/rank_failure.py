@@ -1,4 +1,4 @@
-"""What one process of a distributed run owes the others when it fails."""
+"""What one process of a distributed run does for the others when it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ldmlab.training.steps import StepModule
 _GRACE = 3.0
 
 
-class Company(L.Callback):
+class RankFailure(L.Callback):
     """Says which process failed at which step, and lets none of its own children live on.
 
     A process that waits in vain for another ends when the strategy's timeout has passed;
