@@ -19,6 +19,8 @@ from ldmlab.apps.conf import targets
 from ldmlab.apps.suggest import did_you_mean
 from ldmlab.core.errors import UserError
 
+# Of which any class may stand in a leaf's place.
+_INTERCHANGEABLE = ("optuna.samplers", "optuna.pruners")
 _DIRECTIVES = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
@@ -99,16 +101,19 @@ def _build(tree: Any, path: str, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _resolve(target: Any, path: str) -> Callable[..., Any]:
-    """The callable behind a dotted name that a leaf of conf/ has."""
+    """The callable behind a dotted name that a leaf of conf/ has, or could have."""
     where = f"{path}._target_".lstrip(".")
-    if not isinstance(target, str) or target not in targets():
+    known = isinstance(target, str) and (
+        target in targets() or target.rpartition(".")[0] in _INTERCHANGEABLE
+    )
+    if not known:
         nearest = did_you_mean(target, targets()) if isinstance(target, str) else ""
         raise UserError(
             f"{where}: '{target}' is not among the things a configuration may build, which are "
             f"those that conf/ names{nearest}"
         )
     found = _find(target.split("."))
-    if not callable(found):
+    if not callable(found) or (target not in targets() and not isinstance(found, type)):
         raise UserError(f"{where}: there is no class or function '{target}'")
     return found
 

@@ -75,6 +75,8 @@ def test_a_partial_waits_for_the_rest() -> None:
         "ldmlab.nn.nothing.Here",
         "ldmlab.nn.toys.Nothing",
         "torch.optim.AdamW",
+        "optuna.samplers.nothing",
+        "optuna.samplers.os.system",
         7,
     ],
 )
