@@ -121,6 +121,11 @@ def test_a_checkpoint_to_resume_is_for_the_stage_that_it_is_of(
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, foreign)
     _refused(capsys, runs, f"resume={foreign}", longer, words=("of no run of ldmlab",))
     shutil.copyfile(one, foreign)
+    words = ("foreign.ckpt is of another model", "only one of them has autoencoder.")
+    _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
+    checkpoint = torch.load(one, weights_only=True)
+    del checkpoint["facts"]["made_of"]  # as of a run from before it was kept
+    torch.save(checkpoint, foreign)
     words = ("foreign.ckpt is of another model", "Missing key")
     _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
     train(runs, f"resume={two}", longer)

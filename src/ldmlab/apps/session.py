@@ -193,12 +193,17 @@ class Session:
     def _check_same(self, resume: Resume, made_of: Mapping[str, Any]) -> None:
         """A run goes on as what it was begun as."""
         before = resume.made_of or made_of  # runs of before this fact, and imported ones
-        for key in sorted({*before, *made_of}):
-            if before.get(key) != made_of.get(key):
+        if other := sorted(before.keys() ^ made_of.keys()):
+            raise UserError(
+                f"{resume.path} is of another model than this configuration's: only one of them "
+                f"has {other[0]}"
+            )
+        for key, value in made_of.items():
+            if before[key] != value:
                 raise UserError(
-                    f"{resume.path} was trained with {key}={before.get(key)}, not "
-                    f"{made_of.get(key)}: begin another run with run_id=<name>, from its weights "
-                    "with stages.<stage>.weights=<run> if you like"
+                    f"{resume.path} was trained with {key}={before[key]}, not {value}: begin "
+                    "another run with run_id=<name>, from its weights with "
+                    "stages.<stage>.weights=<run> if you like"
                 )
         # A token number means the same word before and after an interruption.
         if resume.vocabulary != self.spec.vocabulary:
