@@ -18,7 +18,8 @@ from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.memory import BatchDataset, InMemory, Subset, check_memory, in_order
+from ldmlab.data.batches import blocks_of
+from ldmlab.data.memory import BatchDataset, InMemory, Spread, Subset, check_memory, in_order
 from ldmlab.data.pictures import Pictures
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
@@ -40,6 +41,11 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
     """
     source = build(cfg.data.train)
     validation = build(cfg.data.validation)
+    # A run's configuration from before this key may be repeated.
+    if (count := cfg.data.get("validation_limit")) is not None:
+        # Spread over shards it would read, or fetch, every one of them.
+        some = Spread if blocks_of(validation) is None else Subset
+        validation = some(validation, count)
     train = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
     spec = replace(
         data_spec(cfg),

@@ -38,6 +38,7 @@ _IRRELEVANT = (
     "trainer.log_*",
     "data.*root",
     "data.num_workers",
+    "data.validation_limit",
     "data.*max_bad",
     "data.*cache",
     "data.*cache_gib",

@@ -114,6 +114,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("guidance.scale", FINITE),
     ("num_samples", NATURAL),
     ("data.limit", _or_null(POSITIVE_INT)),
+    ("data.validation_limit", _or_null(POSITIVE_INT)),
     ("data.image_size", POSITIVE_INT),
     ("data.resized", _or_null(POSITIVE_INT)),
     ("data.num_classes", _or_null(POSITIVE_INT)),

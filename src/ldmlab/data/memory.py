@@ -70,6 +70,33 @@ class Subset(Dataset[Batch]):
         return self.dataset.captions(indices)
 
 
+class Spread(Dataset[Batch]):
+    """Some samples of a data set, evenly spread over it: of all classes, in whatever order they lie.
+
+    Args:
+        dataset: Where they come from.
+        count: How many to keep; all, where there are fewer.
+    """
+
+    def __init__(self, dataset: BatchDataset, count: int) -> None:
+        self.dataset = dataset
+        count = min(count, len(dataset))
+        self._positions = [k * len(dataset) // count for k in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.dataset.__getitems__([self._positions[i] for i in indices])
+
+    def captions(self, indices: list[int]) -> tuple[str, ...] | None:
+        """The texts at these positions."""
+        return self.dataset.captions([self._positions[i] for i in indices])
+
+
 class InMemory(Dataset[Batch]):
     """Every sample of a stream of batches, held in memory.
 
