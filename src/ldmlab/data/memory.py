@@ -71,7 +71,7 @@ class Subset(Dataset[Batch]):
 
 
 class Spread(Dataset[Batch]):
-    """Some samples of a data set, evenly spread over it: of all classes, in whatever order they lie.
+    """Some samples of a data set, spread over it: of all classes, in whatever order they lie.
 
     Args:
         dataset: Where they come from.
