@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,14 @@ class Shards:
             return self._caption(*self._place(index))
         except BrokenFileError:
             return ""
+
+    @property
+    def identity(self) -> Iterator[str]:
+        """Each shard's name without its folder, and its samples: of the filters and the split."""
+        for shard, count, size in zip(
+            self._files.shards, self._counts.tolist(), self.blocks.sizes.tolist(), strict=True
+        ):
+            yield f"{_base(shard.name)} {count} {size}"
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_rows": OrderedDict()}

@@ -14,6 +14,7 @@ from tests.unit.data.sharded import EVERY, PER_SHARD, both, stream
 from ldmlab.core.errors import UserError
 from ldmlab.data.laion import Shards
 from ldmlab.data.pictures import Pictures
+from ldmlab.data.sample import identity_of
 from ldmlab.data.shard_facts import Filters
 from ldmlab.data.view import View
 
@@ -77,6 +78,20 @@ def test_a_shard_out_of_reach_today_is_counted_tomorrow(root: Path, shards) -> N
     assert both(shards, pattern) == EVERY
 
 
+def test_the_identity_of_shards_costs_no_reading_and_moves_with_them(
+    root: Path, shards, monkeypatch
+) -> None:
+    data = shards("train", root)
+    lines = [list(identity_of(data, len(data))), list(identity_of(shards("validation", root), 1))]
+    assert lines[0] != lines[1] and len(lines[0]) == len(PER_SHARD)
+    moved = root.rename(root.with_name("moved"))
+    again = shards("train", moved)
+    monkeypatch.setattr(again._files, "read", None)
+    assert list(identity_of(again, len(again))) == lines[0]
+    (moved / "00001.tar").unlink()
+    assert list(identity_of(shards("train", moved), 1)) != lines[0]
+
+
 def test_a_remote_store_is_asked_for_counts_only_and_for_shards_when_needed(
     root: Path, shards, far: dict[str, int], tmp_path: Path
 ) -> None:
@@ -86,6 +101,7 @@ def test_a_remote_store_is_asked_for_counts_only_and_for_shards_when_needed(
     far.clear()
     assert len(shards("train", FAR)) == len(data) and not far  # the answer was kept
     here = shards("train", root)
+    assert list(identity_of(data, 1)) == list(identity_of(here, 1))
     assert data.caption(0) == here.caption(0)
     first = next(path for path in sorted(root.glob("*.tar")) if path.name in far)
     assert far == {first.name: first.stat().st_size}
