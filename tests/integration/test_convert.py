@@ -217,7 +217,7 @@ def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     Path("full").mkdir()
     Path("full/mine").write_text("mine")
     code, err = command("convert", "compvis=model.ckpt", "config=model.yaml", "out=full")
-    assert code == 2 and "out=full is not empty" in err
+    assert code == 2 and "out=full exists and is not overwritten" in err
     assert [path.name for path in Path("full").iterdir()] == ["mine"]
     given = ["compvis=model.ckpt", "config=model.yaml", "out=full/mine/below"]
     code, err = command("convert", *given)

@@ -16,7 +16,7 @@ from ldmlab.apps.conf import conf_dir
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.tokenizer import make_tokenizer
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_json
+from ldmlab.core.files import check_new, write_json
 from ldmlab.core.records import Batch
 from ldmlab.data.batches import StepBatches
 from ldmlab.data.decoding import UNLABELLED
@@ -87,18 +87,17 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _new_folder(cfg: DictConfig) -> Path:
-    """The folder of the results, which did not exist."""
+    """The folder of the results, which holds none yet."""
     if cfg.out is not None:
         folder = Path(cfg.out)
-        if folder.exists():
-            raise UserError(f"out={folder} exists and is not overwritten: name another folder")
+        check_new(folder)
     else:
         stem = Path(str(cfg.data.get("root") or "data")).expanduser().name
         base = Path(cfg.paths.runs) / "data"
         names = (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
         folder = next(base / name for name in names if not (base / name).exists())
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
     return folder

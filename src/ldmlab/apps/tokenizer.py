@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.progress import track
 from ldmlab.apps.instantiate import build
 from ldmlab.conditioning.vocabulary_files import train_vocabulary, write_vocabulary
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import check_new
 from ldmlab.data.memory import BatchDataset
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,8 +30,7 @@ def make_tokenizer(cfg: DictConfig) -> None:
     """
     if cfg.out is None:
         raise UserError("out is mandatory: ldmlab data action=tokenizer out=<folder to write>")
-    if Path(cfg.out).exists():
-        raise UserError(f"out={cfg.out} exists and is not overwritten: name another folder")
+    check_new(cfg.out)
     train: BatchDataset = build(cfg.data.train)
     count = min(len(train), cfg.data.limit or len(train))
     size = cfg.data.vocabulary_size or _PUBLISHED_SIZE

@@ -106,16 +106,10 @@ def write_vocabulary(folder: str | os.PathLike[str], tokens: Sequence[str]) -> N
     """
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
     lines = "".join(f"{token}\n" for token in tokens)
-    try:
-        with new_folder(folder) as partial:
-            (partial / "vocab.txt").write_text(lines, encoding="utf-8")
-            (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-            WordPiece(tokens).save(partial / "tokenizer.json")
-    except FileExistsError as error:
-        message = f"out={folder} exists and is not overwritten: name another folder"
-        raise UserError(message) from error
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be written ({error.strerror})") from error
+    with new_folder(folder) as partial:
+        (partial / "vocab.txt").write_text(lines, encoding="utf-8")
+        (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        WordPiece(tokens).save(partial / "tokenizer.json")
 
 
 def _from_lines(text: str) -> tuple[str, ...]:

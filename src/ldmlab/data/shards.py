@@ -7,14 +7,15 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import atomic_path, sweep_partial
+from ldmlab.core.locks import locked
 from ldmlab.data.listing import existing_root, files_below, nothing_found
 from ldmlab.data.tars import Archives
 
@@ -109,7 +110,7 @@ class RemoteShard:
             OSError: It cannot be fetched.
         """
         for _ in range(_ATTEMPTS):
-            with _lock(self.path):
+            with locked(self.path.with_name(f".{self.path.name}.lock")):
                 if not self.path.exists():
                     self._fetch()
                 with suppress(FileNotFoundError):  # another process made room at once
@@ -119,28 +120,30 @@ class RemoteShard:
 
     def _fetch(self) -> None:
         system, path = _file_system(self.name)
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
         try:
-            _persistently(lambda: system.get_file(path, str(partial)))
-            self._make_room(partial.stat().st_size)
-            partial.replace(self.path)
+            with atomic_path(self.path) as partial:
+                _persistently(lambda: system.get_file(path, str(partial)))
+                self._make_room()
         except FileNotFoundError as error:
             raise OSError(errno.ENOENT, "is not there") from error
         except PermissionError as error:
             raise OSError(errno.EACCES, "may not be read") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
-    def _make_room(self, needed: int) -> None:
-        held = []
-        for path in self.folder.glob(f"*{_ENDING}"):
+    def _make_room(self) -> None:
+        """Remove whole shards until they and those that are on their way take no more than `limit`.
+
+        The one that is fetched is among the latter.
+        """
+        whole, total = [], 0
+        for path in self.folder.iterdir():
             try:
                 status = path.stat()
             except OSError:  # another process made room
                 continue
-            held.append((status.st_mtime, status.st_size, path))
-        total = needed + sum(size for _, size, _ in held)
-        for _, size, path in sorted(held):
+            total += status.st_size
+            if path.suffix == _ENDING:
+                whole.append((status.st_mtime, status.st_size, path))
+        for _, size, path in sorted(whole):
             if total <= self.limit:
                 return
             path.unlink(missing_ok=True)  # who has it open keeps it
@@ -211,6 +214,7 @@ def _remote(text: str, folder: Path, limit: int) -> list[LocalShard | RemoteShar
     _file_system(names[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_partial(folder)
     except OSError as error:
         raise UserError(f"data.cache: {folder} cannot be made ({error.strerror})") from error
     return [RemoteShard(name, folder, limit) for name in names]
@@ -271,13 +275,3 @@ def _choices(pattern: str, inside: str) -> list[str]:
             f"data.root={pattern}: {{{inside}}} must be like {{00000..00099}} or {{a,b}}"
         )
     return inside.split(",")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process of this machine at a time fetch a shard."""
-    import fcntl
-
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

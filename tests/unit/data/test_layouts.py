@@ -215,11 +215,12 @@ def test_a_missing_mask_is_named(root: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_over_something(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
     with pytest.raises(UserError, match="is not overwritten"):
         make("celebahq", tmp_path)
     with pytest.raises(UserError, match="form=tarz"):
         make("imagenet", tmp_path / "x", "tarz")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
 def test_archives_with_long_and_odd_names_are_read_in_place(tmp_path: Path) -> None:
