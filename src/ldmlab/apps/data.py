@@ -17,9 +17,8 @@ from ldmlab.apps.instantiate import build
 from ldmlab.apps.tokenizer import make_tokenizer
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import check_new, write_json
-from ldmlab.core.records import Batch
+from ldmlab.core.records import UNLABELLED, Batch
 from ldmlab.data.batches import StepBatches
-from ldmlab.data.decoding import UNLABELLED
 from ldmlab.data.inspection import Report, inspect
 from ldmlab.data.memory import BatchDataset
 from ldmlab.data.pictures import Pictures

@@ -14,6 +14,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ldmlab.core.records import UNLABELLED
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What Pillow may open, as far as it can; others start programs (EPS) or are no pictures."""
 
@@ -25,7 +27,6 @@ MAX_PIXELS = 89_478_485
 """Larger images are refused: a file of kilobytes can hold gigabytes (Pillow's own limit)."""
 
 WHITE = (255, 255, 255)
-UNLABELLED = 255
 
 _OVERSAMPLING = 2
 _ORIENTATION = 0x0112

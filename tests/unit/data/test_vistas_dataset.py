@@ -57,7 +57,7 @@ def test_another_seed_is_another_world() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "tran"}, "data.split='tran'.*did you mean 'train'"),
+        ({"split": "tran"}, "split='tran'.*did you mean 'train'"),
         ({"image_size": 30}, "data.image_size=30"),
         ({"image_size": 0}, "data.image_size=0"),
         ({"num_samples": 0}, "data.num_samples=0"),
