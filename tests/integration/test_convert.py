@@ -22,7 +22,7 @@ from ldmlab.apps.compose import load_config
 from ldmlab.apps.foreign import read_tensors
 from ldmlab.apps.restore import restore
 from ldmlab.apps.runs import find_checkpoint
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.interop import compvis
