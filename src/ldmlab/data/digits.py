@@ -37,7 +37,6 @@ class Digits(Dataset[Batch]):
     classes: tuple[str, ...] = (
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     )  # fmt: skip
-    mask_labels: tuple[str, ...] = ()
 
     def __init__(
         self,

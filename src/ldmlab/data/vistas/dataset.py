@@ -13,7 +13,6 @@ from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.listing import check_split
 from ldmlab.data.vistas.caption import captions
-from ldmlab.data.vistas.materials import MASK_LABELS
 from ldmlab.data.vistas.render import render
 from ldmlab.data.vistas.scene import CLASSES, Scenes, sample_scenes
 
@@ -40,7 +39,6 @@ class Vistas(Dataset[Batch]):
 
     channels = 3
     classes: tuple[str, ...] = CLASSES
-    mask_labels: tuple[str, ...] = MASK_LABELS
 
     def __init__(
         self,
