@@ -6,13 +6,11 @@ import json
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.data.shard_facts import Filters
 from ldmlab.data.shard_index import ShardIndex
-from ldmlab.data.shards import LocalShard, RemoteShard
+from ldmlab.data.shards import RemoteShard
 
 _THREADS = 32
 
@@ -35,11 +33,10 @@ class Counts:
 
 
 def count_shards(index: ShardIndex, filters: Filters) -> Counts:
-    """The counts of a set of shards.
+    """The counts of a set of shards, which later starts take as they are.
 
-    Remote shards are not read for it where nothing is filtered and img2dataset's `_stats.json` of
-    each tells. A start takes what an earlier one has found, so that every start and every process
-    has the same order of samples, even when files come to lie there later.
+    A remote shard is not read for it where nothing is filtered and img2dataset's `_stats.json`
+    tells its count.
 
     Args:
         index: The shards.
@@ -48,23 +45,30 @@ def count_shards(index: ShardIndex, filters: Filters) -> Counts:
     Raises:
         UserError: The folder of the index cannot be written, or the store not be reached.
     """
-    told = index.folder / f"told-{index.key()}.json"
-    if filters == Filters() and (counts := _read(told) or _told(index.shards)) is not None:
-        _write(told, counts)
-        return counts
-    lost = index.build()
+    told: list[int | None] = [None] * len(index.shards)
+    remote = [shard for shard in index.shards if isinstance(shard, RemoteShard)]
+    if remote and filters == Filters():
+        told = _told(index, remote)
+    lost = index.build([number for number, count in enumerate(told) if count is None])
     path = index.folder / f"counts-{index.key(filters, sorted(lost))}.json"
-    counts = _read(path)
-    if counts is None:
-        counts = _counted(index, lost, filters)
-        _write(path, counts)
+    if path.exists():
+        table = json.loads(path.read_text(encoding="utf-8"))
+        damaged = {int(number): why for number, why in table.pop("damaged").items()}
+        counts = Counts(**table, damaged=damaged)
+    else:
+        counts = _counted(index, told, lost, filters)
+        write_json(path, asdict(counts))
     return Counts(counts.wanted, counts.total, counts.skipped, counts.damaged | lost)
 
 
-def _counted(index: ShardIndex, lost: Collection[int], filters: Filters) -> Counts:
-    wanted, total, skipped = [0] * len(index.shards), 0, 0
-    damaged = {}
-    for number in sorted(set(range(len(wanted))).difference(lost)):
+def _counted(
+    index: ShardIndex, told: Sequence[int | None], lost: Collection[int], filters: Filters
+) -> Counts:
+    wanted = [count or 0 for count in told]
+    total, skipped, damaged = sum(wanted), 0, {}
+    for number, count in enumerate(told):
+        if count is not None or number in lost:
+            continue
         shard = index[number]
         wanted[number] = int(filters(shard.rows).sum())
         total += len(shard.rows)
@@ -74,37 +78,29 @@ def _counted(index: ShardIndex, lost: Collection[int], filters: Filters) -> Coun
     return Counts(wanted, total, skipped, damaged)
 
 
-def _told(shards: Sequence[LocalShard | RemoteShard]) -> Counts | None:
-    """What the shards' statistics tell, which a store hands out for little; None without them."""
-    if _successes(shards[0]) is None:  # nor ask for thousands that are not there
-        return None
-    with ThreadPoolExecutor(_THREADS) as pool:
-        told = list(pool.map(_successes, shards))
-    wanted = [count for count in told if count is not None]
-    return Counts(wanted, sum(wanted)) if len(wanted) == len(shards) else None
+def _told(index: ShardIndex, shards: Sequence[RemoteShard]) -> list[int | None]:
+    """What shards' statistics tell, which a store hands out for little; None where it has none.
+
+    The answer is kept, the lack of one too: statistics that come to lie there later would give
+    every sample another place, in the middle of a training.
+    """
+    path = index.folder / f"told-{index.key()}.json"
+    if path.exists():
+        kept: list[int | None] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    told = [_successes(shards[0])]
+    if told[0] is None:  # nor ask for thousands that are not there
+        told *= len(shards)
+    else:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            told += pool.map(_successes, shards[1:])
+    write_json(path, told)
+    return told
 
 
-def _successes(shard: LocalShard | RemoteShard) -> int | None:
+def _successes(shard: RemoteShard) -> int | None:
     data = shard.statistics()
     try:
         return None if data is None else int(json.loads(data)["successes"])
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _read(path: Path) -> Counts | None:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Counts(**table | {"damaged": {int(k): why for k, why in table["damaged"].items()}})
-
-
-def _write(path: Path, counts: Counts) -> None:
-    if path.exists():
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"data.cache: {path.parent} cannot be written ({error})") from error
-    write_json(path, asdict(counts))

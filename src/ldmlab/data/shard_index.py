@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,9 @@ class ShardIndex:
     Args:
         shards: Where the shards are.
         folder: Where the index is kept.
+
+    Raises:
+        UserError: The folder cannot be made.
     """
 
     def __init__(self, shards: Sequence[LocalShard | RemoteShard], folder: Path) -> None:
@@ -68,25 +71,35 @@ class ShardIndex:
         self.folder = folder
         # The name of a shard's file changes with the shard, and a shard may change under us.
         self._files = [index_file(folder, shard) for shard in shards]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"data.cache: {folder} cannot be written ({error})") from error
 
     def key(self, *more: object) -> str:
         """A name for the shards as they are now, and for what else decides on it."""
         return _short_hash("|".join([*map(repr, more), *(path.stem for path in self._files)]))
 
-    def build(self) -> dict[int, str]:
-        """Read the shards that are not in the index.
+    def build(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Read those of some shards that are not in the index.
 
         Returns:
             Why shards that cannot be opened, perhaps only today, cannot.
-
-        Raises:
-            UserError: The folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return self._read_new()
-        except OSError as error:
-            raise UserError(f"data.cache: {self.folder} cannot be written ({error})") from error
+        # One listing: a question for each of many files takes minutes on a networked disk.
+        known = {entry.name for entry in os.scandir(self.folder)}
+        new = [n for n in numbers if f"{self._files[n].stem}.json" not in known]
+        random.Random(os.getpid()).shuffle(new)
+        work = [(self.shards[number], self._files[number]) for number in new]
+        rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        hidden = rank > 0 or not new
+        remote = any(isinstance(shard, RemoteShard) for shard, _ in work)
+        what = "fetching and indexing shards" if remote else "indexing shards"
+        console = Console(stderr=True)
+        with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as bar:
+            found = bar.track(_each(_write, work), len(new), description=what)
+            return {n: lost for n, lost in zip(new, found, strict=True) if lost is not None}
 
     def __getitem__(self, number: int) -> Shard:
         """What was found in one shard.
@@ -99,22 +112,6 @@ class ShardIndex:
             raise BrokenFileError(f"is out of reach: {lost}")
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Shard(np.load(path, allow_pickle=False), **told)
-
-    def _read_new(self) -> dict[int, str]:
-        # One listing: a question for each of many files takes minutes on a networked disk.
-        known = {entry.name for entry in os.scandir(self.folder)}
-        new = [n for n, path in enumerate(self._files) if f"{path.stem}.json" not in known]
-        random.Random(os.getpid()).shuffle(new)
-        work = [(self.shards[number], self._files[number]) for number in new]
-        rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        hidden = rank > 0 or not new
-        remote = any(isinstance(shard, RemoteShard) for shard, _ in work)
-        what = "fetching and indexing shards" if remote else "indexing shards"
-        console = Console(stderr=True)
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as bar:
-            found = bar.track(_each(_write, work), len(new), description=what)
-            return {n: lost for n, lost in zip(new, found, strict=True) if lost is not None}
 
 
 def _write(work: tuple[LocalShard | RemoteShard, Path]) -> str | None:

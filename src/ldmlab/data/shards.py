@@ -51,9 +51,6 @@ class LocalShard:
             return ""
         return f"{status.st_size}-{status.st_mtime_ns}"
 
-    def statistics(self) -> None:
-        """None: nothing tells of a shard faster than its own headers."""
-
     def open(self) -> int:
         """A descriptor to read from.
 

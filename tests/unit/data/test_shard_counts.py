@@ -124,6 +124,19 @@ def test_statistics_that_tell_too_much_or_too_little_change_no_order(
     assert name.startswith("memory://bucket/00000.tar (sample ")
 
 
+def test_shards_that_a_pattern_names_and_a_store_lacks_keep_the_others_unread(shards, far) -> None:
+    tell()
+    store = fsspec.filesystem("memory")
+    for name in ("00001.tar", "00001_stats.json", "00002_stats.json"):
+        store.rm_file(f"/bucket/{name}")
+    with pytest.warns(
+        UserWarning, match=r"1 of 4 shards .*00001\.tar cannot be opened \(is not th"
+    ):
+        data = shards("train", FAR, max_bad=1)
+    assert {name for name in far if name.endswith(".tar")} == {"00002.tar"}
+    assert data.blocks.sizes.sum() == len(EVERY) - PER_SHARD[1] - 1
+
+
 def test_without_statistics_or_with_filters_shards_are_read_once(shards, far) -> None:
     assert both(shards, FAR) == EVERY
     whole = {name: count for name, count in far.items() if name.endswith(".tar")}
