@@ -22,7 +22,7 @@ from ldmlab.apps.compose import load_config
 from ldmlab.apps.foreign import read_tensors
 from ldmlab.apps.restore import restore
 from ldmlab.apps.runs import find_checkpoint
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.interop import compvis
@@ -217,7 +217,7 @@ def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     Path("full").mkdir()
     Path("full/mine").write_text("mine")
     code, err = command("convert", "compvis=model.ckpt", "config=model.yaml", "out=full")
-    assert code == 2 and "out=full is not empty" in err
+    assert code == 2 and "out=full exists and is not overwritten" in err
     assert [path.name for path in Path("full").iterdir()] == ["mine"]
     given = ["compvis=model.ckpt", "config=model.yaml", "out=full/mine/below"]
     code, err = command("convert", *given)

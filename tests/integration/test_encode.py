@@ -21,7 +21,8 @@ from ldmlab.apps.runs import RunFolder
 from ldmlab.apps.session import Session
 from ldmlab.apps.stages import train_autoencoder, train_diffusion
 from ldmlab.conditioning.hf_text import HFText
-from ldmlab.conditioning.vocabulary_files import train_vocabulary, write_vocabulary
+from ldmlab.conditioning.vocabulary_files import write_vocabulary
+from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.records import TextStates
 from ldmlab.data.latent_cache import LatentCache
 from ldmlab.data.specimens.make import make

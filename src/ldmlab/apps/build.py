@@ -14,8 +14,9 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.conditioning.vocabulary import SPECIALS, build_vocabulary
+from ldmlab.conditioning.vocabulary import BERT_TOKENS, SPECIALS
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.data.batches import blocks_of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # Lightning takes seconds to import, and only training needs 
     from ldmlab.training.diffusion_module import DiffusionModule
 
 VOCABULARY_CAPTIONS = 4096
-PUBLISHED_VOCABULARY = 30_522  # of BERT, which the text models take
 RENDER_BATCH = 500
 
 
@@ -70,7 +70,7 @@ def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
         return None
     source, size = cfg.data.get("vocabulary"), cfg.data.vocabulary_size
     if source is None:
-        return tuple(build_vocabulary(captions, size or PUBLISHED_VOCABULARY))
+        return tuple(build_vocabulary(captions, size or BERT_TOKENS))
     tokens = read_vocabulary(source)
     if size is not None and len(tokens) != size:
         raise UserError(

@@ -25,17 +25,16 @@ def run(cfg: DictConfig) -> None:
         cfg: The verb's own keys.
     """
     source = _source(cfg)
-    out = _free(cfg.out)
+    if cfg.out is None:
+        raise UserError("out is mandatory: out=<a new folder>")
+    out = Path(cfg.out).absolute()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        with console.status(f"{cfg[source]} to {out}"), new_folder(out) as folder:
-            if source == "run":
-                take_out(cfg.run, folder, cfg.to)
-            else:
-                read = _import_compvis if source == "compvis" else _import_diffusers
-                write_run(read(cfg), folder, out, Path(cfg[source]).name)
-    except OSError as error:
-        raise UserError(f"out={cfg.out} cannot be written: {error.strerror or error}") from error
+    with console.status(f"{cfg[source]} to {out}"), new_folder(cfg.out) as folder:
+        if source == "run":
+            take_out(cfg.run, folder, cfg.to)
+        else:
+            read = _import_compvis if source == "compvis" else _import_diffusers
+            write_run(read(cfg), folder, out, Path(cfg[source]).name)
     console.print(f"written: {out}")
     if source != "run":
         console.print(f"next: ldmlab sample run={out}")
@@ -65,12 +64,3 @@ def _source(cfg: DictConfig) -> str:
         if cfg[key] is not None and given != ["compvis"]:
             raise UserError(f"{key}= goes with compvis=, not with {given[0]}=")
     return given[0]
-
-
-def _free(out: str | None) -> Path:
-    if out is None:
-        raise UserError("out is mandatory: out=<a new folder>")
-    path = Path(out).absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"out={out} is not empty and is not overwritten: name a new folder")
-    return path

@@ -16,10 +16,9 @@ from ldmlab.apps.conf import conf_dir
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.tokenizer import make_tokenizer
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_json
-from ldmlab.core.records import Batch
+from ldmlab.core.files import check_new, write_json
+from ldmlab.core.records import UNLABELLED, Batch
 from ldmlab.data.batches import StepBatches
-from ldmlab.data.decoding import UNLABELLED
 from ldmlab.data.inspection import Report, inspect
 from ldmlab.data.memory import BatchDataset
 from ldmlab.data.pictures import Pictures
@@ -87,18 +86,17 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _new_folder(cfg: DictConfig) -> Path:
-    """The folder of the results, which did not exist."""
+    """The folder of the results, which holds none yet."""
     if cfg.out is not None:
         folder = Path(cfg.out)
-        if folder.exists():
-            raise UserError(f"out={folder} exists and is not overwritten: name another folder")
+        check_new(folder)
     else:
         stem = Path(str(cfg.data.get("root") or "data")).expanduser().name
         base = Path(cfg.paths.runs) / "data"
         names = (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
         folder = next(base / name for name in names if not (base / name).exists())
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
     return folder

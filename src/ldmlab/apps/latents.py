@@ -20,6 +20,7 @@ from ldmlab.data.latent_cache import LatentCache, read_manifest
 from ldmlab.data.latent_format import Manifest
 from ldmlab.data.memory import BatchDataset
 from ldmlab.data.pictures import pictures_of
+from ldmlab.data.sample import identity_of
 from ldmlab.data.variants import Variants
 
 SPLITS = ("train", "validation")
@@ -152,17 +153,12 @@ def preprocessing(cfg: DictConfig, split: str) -> dict[str, Any]:
 
 
 def list_hash(dataset: BatchDataset) -> str:
-    """Hash of which samples a data set has, in order, and of the first captions.
-
-    Names count from where they begin to differ, so that the data may move.
-    """
+    """Hash of which samples a data set has, in order, and of the first captions."""
     digest = hashlib.sha256(f"{len(dataset)}\n".encode())
     pictures = pictures_of(dataset)
     if pictures is not None:
-        names = [pictures.layout.name(index) for index in range(len(dataset))]
-        start = len(os.path.commonpath([min(names), max(names)]))
-        for name in names:
-            digest.update(os.fsencode(name[start:]) + b"\n")
+        for line in identity_of(pictures.layout, len(dataset)):
+            digest.update(os.fsencode(line) + b"\n")
     for caption in dataset.captions(list(range(min(len(dataset), _HASHED_CAPTIONS)))) or ():
         digest.update(caption.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:16]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
 from ldmlab.apps.instantiate import build
-from ldmlab.conditioning.vocabulary_files import train_vocabulary, write_vocabulary
+from ldmlab.conditioning.vocabulary import BERT_TOKENS
+from ldmlab.conditioning.vocabulary_files import write_vocabulary
+from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import check_new
 from ldmlab.data.memory import BatchDataset
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 _AT_ONCE = 1000
-_PUBLISHED_SIZE = 30_522
 
 
 def make_tokenizer(cfg: DictConfig) -> None:
@@ -30,11 +31,10 @@ def make_tokenizer(cfg: DictConfig) -> None:
     """
     if cfg.out is None:
         raise UserError("out is mandatory: ldmlab data action=tokenizer out=<folder to write>")
-    if Path(cfg.out).exists():
-        raise UserError(f"out={cfg.out} exists and is not overwritten: name another folder")
+    check_new(cfg.out)
     train: BatchDataset = build(cfg.data.train)
     count = min(len(train), cfg.data.limit or len(train))
-    size = cfg.data.vocabulary_size or _PUBLISHED_SIZE
+    size = cfg.data.vocabulary_size or BERT_TOKENS
     tokens = train_vocabulary(_Captions(train, count), size)
     write_vocabulary(cfg.out, tokens)
     console.print(f"{len(tokens):,} tokens from {count:,} captions are in {cfg.out}")

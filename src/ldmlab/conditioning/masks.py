@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch, Conditioning, DataSpec
+from ldmlab.core.records import UNLABELLED, Batch, Conditioning, DataSpec
 
 
 class MaskConditioner(Conditioner):
@@ -25,8 +25,6 @@ class MaskConditioner(Conditioner):
     """
 
     reads = "mask"
-
-    UNLABELLED = 255
 
     def __init__(
         self, num_labels: int, factor: int, map_channels: int | None = 3, bias: bool = False
@@ -58,17 +56,17 @@ class MaskConditioner(Conditioner):
             UserError: There are no masks, or a label is neither in the table nor 255.
         """
         mask = require(batch.mask, "segmentation mask", "mask")
-        wrong = ((mask < 0) | (mask >= self.num_labels)) & (mask != self.UNLABELLED)
+        wrong = ((mask < 0) | (mask >= self.num_labels)) & (mask != UNLABELLED)
         if bool(wrong.any()):
             raise UserError(
                 f"mask label {int(mask[wrong][0])} is not one of the model's {self.num_labels}; "
-                f"use 0 to {self.num_labels - 1}, or {self.UNLABELLED} for unlabelled"
+                f"use 0 to {self.num_labels - 1}, or {UNLABELLED} for unlabelled"
             )
         return mask
 
     def null(self, condition: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
         """A mask without labels."""
-        return torch.full_like(condition, self.UNLABELLED)
+        return torch.full_like(condition, UNLABELLED)
 
     def forward(self, condition: Integer[Tensor, "b h w"]) -> Conditioning:
         """Maps in the latents' size."""
@@ -77,7 +75,7 @@ class MaskConditioner(Conditioner):
         # Area averaging keeps the share of each label that nearest neighbours would lose. Counting
         # does it without the picture of one-hot labels, gigabytes a batch for a table of 182.
         cells = condition.unfold(1, side, side).unfold(2, side, side).flatten(3).long()
-        labelled = cells != self.UNLABELLED
+        labelled = cells != UNLABELLED
         counts = torch.zeros(
             *cells.shape[:3],
             self.num_labels,

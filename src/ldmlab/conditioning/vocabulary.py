@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
@@ -14,28 +13,8 @@ from torch import Tensor
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-
-def build_vocabulary(captions: Iterable[str], size: int = 30_522) -> list[str]:
-    """A WordPiece vocabulary: specials, single characters, then the most frequent words.
-
-    The same captions always give the same list. A word that did not make it is spelled out;
-    every ASCII character has its place, so that English never meets an unknown token.
-
-    Args:
-        captions: Texts to count words in.
-        size: Largest number of entries.
-    """
-    splitter = BertWordPieceTokenizer()
-    words: Counter[str] = Counter()
-    for caption in captions:
-        normal = splitter.normalize(caption)
-        words.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(normal))
-    printable = {chr(code) for code in range(33, 127) if not chr(code).isupper()}
-    characters = sorted(printable.union(*words))
-    pieces = [*SPECIALS, *characters, *(f"##{character}" for character in characters)]
-    known = set(pieces)
-    ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))
-    return [*pieces, *(word for word, _ in ranked if word not in known)][:size]
+BERT_TOKENS = 30_522
+"""Size of the published uncased vocabulary, which the published text models take."""
 
 
 class WordPiece:

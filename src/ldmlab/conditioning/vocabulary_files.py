@@ -1,16 +1,13 @@
-"""Vocabularies on disk: BERT's `vocab.txt`, a tokenizer's folder, or one made from captions."""
+"""Vocabularies on disk: BERT's `vocab.txt`, or a tokenizer's folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from tokenizers import BertWordPieceTokenizer
 
 from ldmlab.conditioning.hub import offline
 from ldmlab.conditioning.vocabulary import SPECIALS, WordPiece
@@ -19,8 +16,6 @@ from ldmlab.core.files import new_folder
 
 _FILES = ("tokenizer.json", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_PRINTABLE = {chr(code) for code in range(33, 127) if not chr(code).isupper()}
-_LETTERS = 1000  # at most, as BERT's; the others become [UNK]
 _NEEDED = SPECIALS[:4]  # nothing here masks
 
 
@@ -58,47 +53,11 @@ def read_vocabulary(source: str, key: str = "data.vocabulary") -> tuple[str, ...
     return tokens
 
 
-def train_vocabulary(captions: Iterable[str], size: int = 30_522) -> tuple[str, ...]:
-    """A WordPiece vocabulary made from captions (Schuster and Nakajima 2012), as BERT's was.
-
-    The same captions give the same tokens.
-
-    Args:
-        captions: Texts to learn from; they are read twice.
-        size: Largest number of tokens.
-
-    Raises:
-        UserError: The captions have no letters, or more than there are tokens.
-    """
-    tokenizer = BertWordPieceTokenizer()
-    letters: Counter[str] = Counter()
-    for caption in captions:
-        letters.update(tokenizer.normalize(caption))
-    del letters[" "]
-    if not letters:
-        raise UserError("the captions have no letters to make a vocabulary from")
-    ranked = sorted(letters, key=lambda letter: (-letters[letter], letter))[:_LETTERS]
-    alphabet = sorted(_PRINTABLE.union(ranked))
-    # Given, not found: the trainer would number what it finds in another order each time, and
-    # merges that occur equally often go by number.
-    given = [*SPECIALS, *alphabet, *(f"##{letter}" for letter in alphabet)]
-    if len(given) > size:
-        raise UserError(
-            f"the captions have {len(alphabet)} letters, which take {len(given)} tokens: raise "
-            f"data.vocabulary_size={size}"
-        )
-    tokenizer.train_from_iterator(
-        captions, vocab_size=size, special_tokens=given, show_progress=False
-    )
-    numbers = tokenizer.get_vocab()
-    return tuple(sorted(numbers, key=numbers.__getitem__))
-
-
 def write_vocabulary(folder: str | os.PathLike[str], tokens: Sequence[str]) -> None:
     """Write a tokenizer's folder, which `read_vocabulary` and transformers' BERT read.
 
     Args:
-        folder: Must not exist.
+        folder: Must not exist, or be empty.
         tokens: The vocabulary.
 
     Raises:
@@ -106,16 +65,10 @@ def write_vocabulary(folder: str | os.PathLike[str], tokens: Sequence[str]) -> N
     """
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
     lines = "".join(f"{token}\n" for token in tokens)
-    try:
-        with new_folder(folder) as partial:
-            (partial / "vocab.txt").write_text(lines, encoding="utf-8")
-            (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-            WordPiece(tokens).save(partial / "tokenizer.json")
-    except FileExistsError as error:
-        message = f"out={folder} exists and is not overwritten: name another folder"
-        raise UserError(message) from error
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be written ({error.strerror})") from error
+    with new_folder(folder) as partial:
+        (partial / "vocab.txt").write_text(lines, encoding="utf-8")
+        (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        WordPiece(tokens).save(partial / "tokenizer.json")
 
 
 def _from_lines(text: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 
 from ldmlab.core.errors import UserError
 
-_SUFFIX = ".part"
+_PARTIAL = re.compile(r"\..+\.\d+-[0-9a-f]+\.part", re.DOTALL)
 _SIX_HOURS = 6 * 3600.0
 
 
@@ -31,20 +32,35 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         UserError: The disk is full, or the folder cannot be written.
     """
+    with (
+        told_if_unwritable(Path(path)),
+        atomic_path(path) as partial,
+        partial.open("xb") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A name for a file that takes the place of `path` when the block ends without an exception.
+
+    Args:
+        path: The final name; its folder exists.
+
+    Yields:
+        A temporary name in the same folder, under which the block writes the file.
+    """
     path = Path(path)
-    # A temporary file elsewhere may lie on another file system, where a rename copies.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
-    with told_if_unwritable(path):
-        try:
-            with partial.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            _flush_folder(path.parent)
-        finally:
-            with suppress(OSError):  # what hindered writing may hinder this as well
-                partial.unlink(missing_ok=True)
+    partial = _partial(path)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        with suppress(OSError):  # what hindered writing may hinder this as well
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -67,30 +83,44 @@ def told_if_unwritable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_new(path: str | os.PathLike[str]) -> None:
+    """Refuse a folder for results, `out`, that is there already, other than an empty one.
+
+    Raises:
+        UserError: There is something.
+    """
+    found = Path(path)
+    if found.exists() and not (found.is_dir() and not any(found.iterdir())):
+        raise UserError(f"out={path} exists and is not overwritten: name another folder")
+
+
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder that appears as `path` when the block ends without an exception.
+    """Fill a folder for results, `out`, that appears when the block ends without an exception.
 
     Args:
-        path: The final name; what is there already, other than an empty folder, stays.
+        path: The final name; an empty folder may be there.
 
     Yields:
         A folder beside it, under a temporary name.
 
     Raises:
-        FileExistsError: There is something at `path`.
+        UserError: There is something at `path`, or the system refused to write.
     """
-    path = Path(path).absolute()
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f"{path} exists")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}")
-    partial.mkdir()
+    check_new(path)
+    final = Path(path).absolute()
+    partial = _partial(final)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        sweep_partial(final.parent)
+        partial.mkdir()
         yield partial
         # Onto an empty folder only: a rename never replaces one with files in it.
-        partial.replace(path)
-        _flush_folder(path.parent)
+        partial.replace(final)
+        _flush_folder(final.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"out={path} cannot be written ({reason})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -114,7 +144,7 @@ def sweep_partial(folder: str | os.PathLike[str], age: float = _SIX_HOURS) -> li
     """Remove what killed writers left in `folder`, and name it.
 
     Args:
-        folder: Where files are written.
+        folder: Where files and folders are written.
         age: Seconds since the last write after which a writer is taken for dead. Its process id
             would not tell: it may be of another machine that shares the folder.
 
@@ -122,14 +152,22 @@ def sweep_partial(folder: str | os.PathLike[str], age: float = _SIX_HOURS) -> li
         What was removed.
     """
     orphans = []
-    for partial in sorted(Path(folder).glob(f".*{_SUFFIX}")):
+    for partial in sorted(Path(folder).glob(".*.part")):
+        if not _PARTIAL.fullmatch(partial.name):  # another program's
+            continue
         try:
-            if time.time() - partial.stat().st_mtime > age:
-                partial.unlink()
+            written = max(path.stat().st_mtime for path in (partial, *partial.rglob("*")))
+            if time.time() - written > age:
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
                 orphans.append(partial)
         except OSError:  # just renamed or swept by another process, or not ours: leave it
             continue
     return orphans
+
+
+def _partial(path: Path) -> Path:
+    # A temporary file elsewhere may lie on another file system, where a rename copies.
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
 
 
 def _flush_folder(folder: Path) -> None:

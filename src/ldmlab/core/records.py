@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+UNLABELLED = 255
+"""The label of pixels without one in `Batch.mask`."""
+
 
 def _map_tensors(record: Any, change: Any) -> Any:
     """Copy of `record` with `change` applied to every tensor, nested records included."""
@@ -61,7 +64,7 @@ class Batch:
         index: Position of each sample in its data set.
         image: Pixels in [-1, 1].
         label: Class of each image.
-        mask: Segmentation label of each pixel.
+        mask: Segmentation label of each pixel, `UNLABELLED` where there is none.
         caption: One text per image.
         latent: Cached posterior of the codec, standing in for `image`.
         text: Cached states of a frozen text encoder, standing in for `caption`.

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ldmlab.core.errors import UserError
-from ldmlab.data.decoding import decode_text, decoded, one_line
+from ldmlab.data.decoding import as_utf8, decode_text, decoded, one_line
 from ldmlab.data.listing import shown
 
 _NAMES = ("file_name", "filename", "image", "path", "file")
@@ -80,7 +80,7 @@ def _read_table(path: Path) -> dict[str, str]:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise UserError(f"data.captions={path.name} must be txt, or a .csv or .jsonl file")
     try:
-        data = path.read_bytes()
+        data = as_utf8(path.read_bytes())
     except OSError as error:
         raise UserError(f"data.captions: {path} cannot be read ({error.strerror})") from error
     # A line at a time: one in another encoding spoils no other.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import warnings
@@ -14,6 +15,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ldmlab.core.records import UNLABELLED
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What Pillow may open, as far as it can; others start programs (EPS) or are no pictures."""
 
@@ -25,7 +28,6 @@ MAX_PIXELS = 89_478_485
 """Larger images are refused: a file of kilobytes can hold gigabytes (Pillow's own limit)."""
 
 WHITE = (255, 255, 255)
-UNLABELLED = 255
 
 _OVERSAMPLING = 2
 _ORIENTATION = 0x0112
@@ -138,11 +140,18 @@ def decode_text(data: bytes) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """A text: UTF-8, or Latin-1 where it is none."""
+    """A text: UTF-8, UTF-16 where its first bytes say so, or Latin-1 where it is neither."""
+    data = as_utf8(data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def as_utf8(data: bytes) -> bytes:
+    """A text whose first bytes say that it is UTF-16, as UTF-8; any other as it is."""
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16", "replace").encode() if marked else data
 
 
 def one_line(text: str) -> str:

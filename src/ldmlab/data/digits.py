@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
+from ldmlab.data.listing import check_split
 
 SPLITS = {"train": slice(0, 1397), "validation": slice(1397, 1597), "test": slice(1597, 1797)}
 """Which part of the seeded shuffle each split takes."""
@@ -37,7 +37,6 @@ class Digits(Dataset[Batch]):
     classes: tuple[str, ...] = (
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     )  # fmt: skip
-    mask_labels: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -46,11 +45,7 @@ class Digits(Dataset[Batch]):
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            near = difflib.get_close_matches(split, list(SPLITS), n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            known = ", ".join(SPLITS)
-            raise UserError(f"data.split='{split}' is not a split; {hint}choose one of: {known}.")
+        check_split(split, SPLITS)
         if image_size < _NATIVE or image_size % _NATIVE:
             raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
         available = SPLITS[split].stop - SPLITS[split].start

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.records import UNLABELLED
 from ldmlab.data.captions import FolderCaptions
-from ldmlab.data.decoding import UNLABELLED, BrokenFileError, LabelMap
+from ldmlab.data.decoding import BrokenFileError, LabelMap
 from ldmlab.data.listing import (
     Names,
     check_split,

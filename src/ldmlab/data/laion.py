@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ldmlab.core.random import derive_seed
 from ldmlab.data.decoding import BrokenFileError
 from ldmlab.data.listing import check_split, shown
 from ldmlab.data.sample import Sample
+from ldmlab.data.shard_counts import Counts, count_shards
 from ldmlab.data.shard_facts import Filters, caption_of
 from ldmlab.data.shard_index import IMAGE, JSON, ROW, TEXT, ShardIndex
 from ldmlab.data.shards import ShardFiles, find_shards
@@ -31,7 +32,8 @@ class Shards:
     """Images with captions in tar shards, at random access and in constant memory.
 
     An index tells where each sample lies; it is made once and kept. Rows of an index are held
-    for the few shards in use only, so nothing grows with the number of samples.
+    for the few shards in use only, so nothing grows with the number of samples. A start reads how
+    many samples each shard has, and nothing of the samples.
 
     Args:
         split: `train` or `validation`.
@@ -70,22 +72,25 @@ class Shards:
         self._filters = filters or Filters()
         self._files = ShardFiles(shards)
         self._index = ShardIndex(shards, cache.expanduser() / "index")
-        counts, total, self.damaged = self._count()
+        found = count_shards(self._index, self._filters)
+        self._counts = counts = np.array(found.wanted, np.int64)
+        self.damaged = {shards[number].name: why for number, why in sorted(found.damaged.items())}
+        self._warn(found)
         if len(self.damaged) > max_bad:
             raise UserError(
                 f"{len(self.damaged)} of the {len(shards)} shards of data.root={self.root} are "
                 f"damaged, data.max_bad={max_bad} are allowed; the first: "
                 f"{next(iter(self.damaged.values()))}"
             )
-        if total < 2:
+        if found.total < 2:
             first = next(iter(self.damaged.values()), "a key is what stands before the first dot")
             raise UserError(
-                f"data.root={self.root} has {total} images in {len(shards)} shards, and 2 are "
-                f"needed at least ({first}): change data.root"
+                f"data.root={self.root} has {found.total} images in {len(shards)} shards, and 2 "
+                f"are needed at least ({first}): change data.root"
             )
         if counts.sum() < 2:
             raise UserError(
-                f"data.root={self.root} has {total} images in {len(shards)} shards, and "
+                f"data.root={self.root} has {found.total} images in {len(shards)} shards, and "
                 f"{counts.sum()} of them pass the filters (data.min_side, ...): 2 are needed"
             )
         self._held = held_out_rows([shard.name for shard in shards], counts, validation_share)
@@ -99,18 +104,19 @@ class Shards:
 
     def name(self, index: int) -> str:
         """Shard and key; the key is a label only, whatever path it spells."""
-        shard, row = self._place(index)
+        shard = self._files.shards[bisect_right(self._ends, index)].name
         try:
-            header = self._files.read(shard, row[IMAGE] - BLOCK, BLOCK)
+            number, row = self._place(index)
+            return shown(f"{shard}/{name_in(self._files.read(number, row[IMAGE] - BLOCK, BLOCK))}")
         except BrokenFileError:
-            return shown(f"{self._files.shards[shard].name} byte {row[IMAGE]}")
-        return shown(f"{self._files.shards[shard].name}/{name_in(header)}")
+            return shown(f"{shard} (sample {index} of the split)")
 
     def read(self, index: int) -> Sample:
         """Image and caption.
 
         Raises:
-            BrokenFileError: The shard is gone, or has changed since it was indexed.
+            BrokenFileError: The shard is gone, has changed since it was indexed, or has fewer
+                samples than its statistics tell.
         """
         shard, row = self._place(index)
         image = self._part(shard, row, IMAGE)
@@ -124,51 +130,52 @@ class Shards:
         except BrokenFileError:
             return ""
 
+    @property
+    def identity(self) -> Iterator[str]:
+        """Each shard's name without its folder, and its samples: of the filters and the split."""
+        for shard, count, size in zip(
+            self._files.shards, self._counts.tolist(), self.blocks.sizes.tolist(), strict=True
+        ):
+            yield f"{_base(shard.name)} {count} {size}"
+
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_rows": OrderedDict()}
 
-    def _count(self) -> tuple[Int[np.ndarray, " shards"], int, dict[str, str]]:
-        """Wanted samples of each shard, samples in all, and what is wrong with which shards."""
-        counts, total, skipped = np.zeros(len(self._files.shards), np.int64), 0, 0
-        damaged: dict[str, str] = {}
-        for number, shard in enumerate(self._index.build()):
-            counts[number] = self._filters(shard.rows).sum()
-            total += len(shard.rows)
-            skipped += shard.skipped
-            if shard.damage is not None:
-                damaged[self._files.shards[number].name] = shard.damage
-        if damaged:
+    def _warn(self, found: Counts) -> None:
+        if self.damaged:
             warnings.warn(
-                f"{len(damaged)} of {len(counts)} shards are damaged, and read as far as they go; "
-                f"the first: {next(iter(damaged.values()))}",
-                stacklevel=2,
+                f"{len(self.damaged)} of {len(found.wanted)} shards are damaged, and read as far "
+                f"as they go; the first: {next(iter(self.damaged.values()))}",
+                stacklevel=3,
             )
-        if skipped:
+        if found.skipped:
             warnings.warn(
-                f"{self.root}: keys without an image of their own: {skipped:,} (a key is what "
-                "stands before the first dot)",
-                stacklevel=2,
+                f"{self.root}: keys without an image of their own: {found.skipped:,} (a key is "
+                "what stands before the first dot)",
+                stacklevel=3,
             )
-        return counts, total, damaged
 
     def _place(self, index: int) -> tuple[int, dict[str, int]]:
         """A sample's shard and row."""
-        index = int(index)
         shard = bisect_right(self._ends, index)
         rows = self._rows.get(shard)
         if rows is None:
             rows = self._rows[shard] = self._load(shard)
             if len(self._rows) > _REMEMBERED:
                 self._rows.popitem(last=False)
-        row = rows[index - self._ends[shard] + len(rows)]
-        return shard, dict(zip(ROW.names or (), row.item(), strict=True))
+        place = int(index) - self._ends[shard] + int(self.blocks.sizes[shard])
+        if place >= len(rows):
+            raise BrokenFileError("is not there: the shard has fewer samples than was told of it")
+        return shard, dict(zip(ROW.names or (), rows[place].item(), strict=True))
 
     def _load(self, shard: int) -> np.ndarray:
-        """The rows of a shard that belong to this split."""
+        """The rows of a shard that belong to this split, as far as they are there."""
         rows = self._index[shard].rows
         rows = rows[self._filters(rows)]
-        chosen = split_rows(self._files.shards[shard].name, len(rows), int(self._held[shard]))
-        return rows[chosen if self._validation else ~chosen]
+        count, held = int(self._counts[shard]), int(self._held[shard])
+        chosen = split_rows(self._files.shards[shard].name, count, held)
+        places = np.flatnonzero(chosen if self._validation else ~chosen)
+        return rows[places[places < len(rows)]]
 
     def _caption(self, shard: int, row: dict[str, int]) -> str:
         text = self._part(shard, row, TEXT)

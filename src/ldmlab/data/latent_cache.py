@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -37,10 +37,9 @@ class LatentCache(Dataset[Batch]):
         self.manifest = read_manifest(folder)
         self._dtype = DTYPES[self.manifest.dtype]
         shards = self._open()
-        latents = [_as_rows(shard["latent"], 2) for shard in shards]
-        self._latents = latents
+        self._latents = [_as_rows(shard["latent"]) for shard in shards]
         self._latent_shape = shards[0]["latent"].shape[2:]
-        self._masks = [_as_rows(shard["mask"], 2) for shard in shards if "mask" in shard]
+        self._masks = [_as_rows(shard["mask"]) for shard in shards if "mask" in shard]
         self._mask_shape = shards[0]["mask"].shape[2:] if self._masks else ()
         labels = [shard["label"] for shard in shards if "label" in shard]
         self._labels = torch.cat(labels) if labels else None
@@ -172,9 +171,9 @@ def _padded(texts: Sequence[Float[Tensor, "_ d"]]) -> TextStates:
     return TextStates(nn.utils.rnn.pad_sequence(list(texts), batch_first=True), length)
 
 
-def _as_rows(tensor: Tensor, lead: int) -> UInt8[np.ndarray, "_ bytes"]:
-    """Bytes, with one row for each index of the leading axes."""
-    return tensor.flatten(0, lead - 1).flatten(1).view(torch.uint8).numpy()
+def _as_rows(tensor: Shaped[Tensor, "n v ..."]) -> UInt8[np.ndarray, "_ bytes"]:
+    """Bytes, with one row for each view of each sample."""
+    return tensor.flatten(0, 1).flatten(1).view(torch.uint8).numpy()
 
 
 def _gather(

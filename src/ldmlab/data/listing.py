@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -153,14 +154,17 @@ def held_out(folder: Path, names: Sequence[str], split: str, share: float) -> li
     return sorted(order[:count] if split == "validation" else order[count:])
 
 
-def check_split(split: str) -> None:
+def check_split(split: str, known: Iterable[str] = SPLITS) -> None:
     """Refuse an unknown split.
 
     Raises:
-        UserError: Naming the two there are.
+        UserError: Naming the nearest and those there are.
     """
-    if split not in SPLITS:
-        raise UserError(f"split='{split}' is not a split; choose train or validation")
+    known = list(known)
+    if split not in known:
+        near = difflib.get_close_matches(split, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"split='{split}' is not a split; {hint}choose one of: {', '.join(known)}")
 
 
 def read_list(path: str | os.PathLike[str], key: str) -> list[str]:

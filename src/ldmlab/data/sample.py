@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,3 +53,22 @@ class Layout(Protocol):
     def caption(self, index: int) -> str | None:
         """The sample's text alone; None where the data has no captions."""
         ...
+
+
+def identity_of(layout: Layout, count: int) -> Iterator[str]:
+    """What tells the samples of a layout from others, in their order, wherever they lie.
+
+    A layout may say so itself, by an attribute `identity` of lines, where names would cost reading.
+    Others are known by their samples' names, from where these begin to differ.
+
+    Args:
+        layout: Where the samples are.
+        count: How many of the first are meant.
+    """
+    own: Iterator[str] | None = getattr(layout, "identity", None)
+    if own is not None:
+        yield from own
+        return
+    names = [layout.name(index) for index in range(count)]
+    start = len(os.path.commonpath([min(names), max(names)]))
+    yield from (name[start:] for name in names)

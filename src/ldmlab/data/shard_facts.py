@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,11 @@ def read_facts(row: Any, facts: bytes | None, text: bytes | None) -> None:
     row["tag"] = TAGS.index(tag) if tag in TAGS else 0
 
 
+@dataclass(frozen=True)
 class Filters:
     """Which samples are wanted. One of which a wanted fact is not known is not.
 
-    Args:
+    Attributes:
         min_side: Least pixels of the original's shorter side.
         max_aspect: Most times that the longer side is the shorter one.
         min_similarity: Least similarity of image and caption, in CLIP's cosine.
@@ -62,21 +64,16 @@ class Filters:
         UserError: A tag is unknown.
     """
 
-    def __init__(
-        self,
-        min_side: int | None = None,
-        max_aspect: float | None = None,
-        min_similarity: float | None = None,
-        nsfw: Sequence[str] | None = None,
-        min_caption: int | None = None,
-        max_caption: int | None = None,
-    ) -> None:
-        unknown = set(nsfw or ()).difference(TAGS[1:])
-        if unknown:
-            raise UserError(f"data.nsfw={nsfw} must be a list of {', '.join(TAGS[1:])}")
-        self.min_side, self.max_aspect, self.min_similarity = min_side, max_aspect, min_similarity
-        self.tags = None if nsfw is None else [TAGS.index(tag) for tag in nsfw]
-        self.min_caption, self.max_caption = min_caption, max_caption
+    min_side: int | None = None
+    max_aspect: float | None = None
+    min_similarity: float | None = None
+    nsfw: Sequence[str] | None = None
+    min_caption: int | None = None
+    max_caption: int | None = None
+
+    def __post_init__(self) -> None:
+        if set(self.nsfw or ()).difference(TAGS[1:]):
+            raise UserError(f"data.nsfw={self.nsfw} must be a list of {', '.join(TAGS[1:])}")
 
     def __call__(self, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
         """Which rows are wanted."""
@@ -89,8 +86,8 @@ class Filters:
             keep &= (short > 0) & (long <= self.max_aspect * short)
         if self.min_similarity is not None:
             keep &= rows["similarity"] >= self.min_similarity
-        if self.tags is not None:
-            keep &= np.isin(rows["tag"], self.tags)
+        if self.nsfw is not None:
+            keep &= np.isin(rows["tag"], [TAGS.index(tag) for tag in self.nsfw])
         if self.min_caption is not None:
             keep &= rows["letters"] >= self.min_caption
         if self.max_caption is not None:

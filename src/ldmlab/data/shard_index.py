@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write, write_json
-from ldmlab.data.decoding import EXTENSIONS
+from ldmlab.data.decoding import EXTENSIONS, BrokenFileError
 from ldmlab.data.shard_facts import FACTS, read_facts
 from ldmlab.data.shards import LocalShard, RemoteShard
 from ldmlab.data.tars import Member, walk
@@ -55,12 +55,15 @@ class Shard:
 class ShardIndex:
     """The samples of each shard, from a folder that is filled at the first use.
 
-    Processes that start together share the work: each begins at another shard and passes over
-    what others have done.
+    Processes that start together share the work of `build`: each begins at another shard and
+    passes over what others have done. Without it a shard is read when it is first asked for.
 
     Args:
         shards: Where the shards are.
         folder: Where the index is kept.
+
+    Raises:
+        UserError: The folder cannot be made.
     """
 
     def __init__(self, shards: Sequence[LocalShard | RemoteShard], folder: Path) -> None:
@@ -68,49 +71,47 @@ class ShardIndex:
         self.folder = folder
         # The name of a shard's file changes with the shard, and a shard may change under us.
         self._files = [index_file(folder, shard) for shard in shards]
-
-    def build(self) -> Iterator[Shard]:
-        """What was found in each shard, in order; shards that are not in the index are read.
-
-        Yields:
-            Each shard.
-
-        Raises:
-            UserError: The folder cannot be written.
-        """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lost = self._read_new()
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"data.cache: {self.folder} cannot be written ({error})") from error
-        for number in range(len(self.shards)):
-            if number in lost:
-                yield Shard(np.zeros(0, ROW), lost[number])
-            else:
-                yield self[number]
+            raise UserError(f"data.cache: {folder} cannot be written ({error})") from error
 
-    def __getitem__(self, number: int) -> Shard:
-        """What was found in one shard."""
-        path = self._files[number]
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return Shard(np.load(path, allow_pickle=False), **told)
+    def key(self, *more: object) -> str:
+        """A name for the shards as they are now, and for what else decides on it."""
+        return _short_hash("|".join([*map(repr, more), *(path.stem for path in self._files)]))
 
-    def _read_new(self) -> dict[int, str]:
-        """Index what is not yet; why shards that cannot be opened cannot."""
-        new = [
-            number
-            for number, path in enumerate(self._files)
-            if not path.with_suffix(".json").exists()
-        ]
+    def build(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Read those of some shards that are not in the index.
+
+        Returns:
+            Why shards that cannot be opened, perhaps only today, cannot.
+        """
+        # One listing: a question for each of many files takes minutes on a networked disk.
+        known = {entry.name for entry in os.scandir(self.folder)}
+        new = [n for n in numbers if f"{self._files[n].stem}.json" not in known]
         random.Random(os.getpid()).shuffle(new)
         work = [(self.shards[number], self._files[number]) for number in new]
         rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         hidden = rank > 0 or not new
+        remote = any(isinstance(shard, RemoteShard) for shard, _ in work)
+        what = "fetching and indexing shards" if remote else "indexing shards"
         console = Console(stderr=True)
         with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as bar:
-            found = bar.track(_each(_write, work), len(new), description="indexing shards")
+            found = bar.track(_each(_write, work), len(new), description=what)
             return {n: lost for n, lost in zip(new, found, strict=True) if lost is not None}
+
+    def __getitem__(self, number: int) -> Shard:
+        """What was found in one shard.
+
+        Raises:
+            BrokenFileError: It is not in the index yet, and cannot be opened.
+        """
+        path = self._files[number]
+        if lost := _write((self.shards[number], path)):
+            raise BrokenFileError(f"is out of reach: {lost}")
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return Shard(np.load(path, allow_pickle=False), **told)
 
 
 def _write(work: tuple[LocalShard | RemoteShard, Path]) -> str | None:
@@ -168,8 +169,11 @@ def read_shard(file: BinaryIO, name: str) -> Shard:
 
 def index_file(folder: Path, shard: LocalShard | RemoteShard) -> Path:
     """The file of a shard's rows; another one once the shard has changed."""
-    text = f"{_VERSION}|{shard.name}|{shard.stamp()}"
-    return folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.npy"
+    return folder / f"{_short_hash(f'{_VERSION}|{shard.name}|{shard.stamp()}')}.npy"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _each(work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:

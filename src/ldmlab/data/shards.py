@@ -7,14 +7,15 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, TypeVar
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import atomic_path, sweep_partial
+from ldmlab.core.locks import locked
 from ldmlab.data.listing import existing_root, files_below, nothing_found
 from ldmlab.data.tars import Archives
 
@@ -24,6 +25,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 10_000_000
 _ATTEMPTS = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,49 +83,64 @@ class RemoteShard:
         """A remote shard is taken never to change under its name: asking costs a round trip."""
         return "remote"
 
+    def statistics(self) -> bytes | None:
+        """What img2dataset wrote beside it; None where there is nothing to be had.
+
+        Raises:
+            UserError: The store does not answer.
+        """
+        address = self.name.removesuffix(_ENDING) + "_stats.json"
+        system, path = _file_system(address)
+        try:
+            data: bytes = _persistently(lambda: system.cat_file(path))
+        except (FileNotFoundError, PermissionError):
+            return None
+        except OSError as error:
+            # Not None: another process may have had an answer, and would count otherwise.
+            raise UserError(f"{address} {error.strerror}: try again") from error
+        return data
+
     def open(self) -> int:
         """A descriptor to read from, once the shard is here.
 
         Raises:
             OSError: It cannot be fetched.
         """
-        for attempt in range(_ATTEMPTS):
-            with _lock(self.path):
-                try:
-                    if not self.path.exists():
-                        self._fetch()
+        for _ in range(_ATTEMPTS):
+            with locked(self.path.with_name(f".{self.path.name}.lock")):
+                if not self.path.exists():
+                    self._fetch()
+                with suppress(FileNotFoundError):  # another process made room at once
                     os.utime(self.path)
                     return os.open(self.path, os.O_RDONLY)
-                except FileNotFoundError as error:
-                    if error.filename != str(self.path):
-                        raise OSError(errno.ENOENT, "is not there") from error
-                except Exception as error:  # every store has exceptions of its own
-                    if attempt + 1 == _ATTEMPTS:
-                        words = " ".join(str(error).split()) or type(error).__name__
-                        raise OSError(errno.EIO, f"cannot be fetched: {words}") from error
-                    time.sleep(2.0**attempt)
         raise OSError(errno.EIO, "data.cache_gib is too small for the shards in use")
 
     def _fetch(self) -> None:
         system, path = _file_system(self.name)
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
         try:
-            system.get_file(path, str(partial))
-            self._make_room(partial.stat().st_size)
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+            with atomic_path(self.path) as partial:
+                _persistently(lambda: system.get_file(path, str(partial)))
+                self._make_room()
+        except FileNotFoundError as error:
+            raise OSError(errno.ENOENT, "is not there") from error
+        except PermissionError as error:
+            raise OSError(errno.EACCES, "may not be read") from error
 
-    def _make_room(self, needed: int) -> None:
-        held = []
-        for path in self.folder.glob(f"*{_ENDING}"):
+    def _make_room(self) -> None:
+        """Remove whole shards until they and those that are on their way take no more than `limit`.
+
+        The one that is fetched is among the latter.
+        """
+        whole, total = [], 0
+        for path in self.folder.iterdir():
             try:
                 status = path.stat()
             except OSError:  # another process made room
                 continue
-            held.append((status.st_mtime, status.st_size, path))
-        total = needed + sum(size for _, size, _ in held)
-        for _, size, path in sorted(held):
+            total += status.st_size
+            if path.suffix == _ENDING:
+                whole.append((status.st_mtime, status.st_size, path))
+        for _, size, path in sorted(whole):
             if total <= self.limit:
                 return
             path.unlink(missing_ok=True)  # who has it open keeps it
@@ -184,9 +201,8 @@ def _remote(text: str, folder: Path, limit: int) -> list[LocalShard | RemoteShar
         try:
             found = sorted(system.find(path))
         except Exception as error:
-            words = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
-                f"data.root={text} cannot be listed ({words}): name its shards as "
+                f"data.root={text} cannot be listed ({_words(error)}): name its shards as "
                 f"{text.rstrip('/')}/{{00000..00099}}.tar"
             ) from error
         names = [system.unstrip_protocol(name) for name in found if name.endswith(_ENDING)]
@@ -195,6 +211,7 @@ def _remote(text: str, folder: Path, limit: int) -> list[LocalShard | RemoteShar
     _file_system(names[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_partial(folder)
     except OSError as error:
         raise UserError(f"data.cache: {folder} cannot be made ({error.strerror})") from error
     return [RemoteShard(name, folder, limit) for name in names]
@@ -207,6 +224,24 @@ def _file_system(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
     except (ImportError, ValueError) as error:  # an unknown protocol, or one without its package
         raise UserError(f"data.root={address}: {' '.join(str(error).split())}") from error
+
+
+def _persistently(ask: Callable[[], T]) -> T:
+    """What a store answers, asked again where it fails; OSError in one line where it goes on."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return ask()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # every store has exceptions of its own
+            if attempt + 1 == _ATTEMPTS:
+                raise OSError(errno.EIO, f"cannot be fetched: {_words(error)}") from error
+            time.sleep(2.0**attempt)
+    raise AssertionError("there is at least one attempt")
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _expand(pattern: str) -> list[str]:
@@ -237,13 +272,3 @@ def _choices(pattern: str, inside: str) -> list[str]:
             f"data.root={pattern}: {{{inside}}} must be like {{00000..00099}} or {{a,b}}"
         )
     return inside.split(",")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process of this machine at a time fetch a shard."""
-    import fcntl
-
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

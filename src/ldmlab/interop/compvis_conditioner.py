@@ -13,6 +13,7 @@ from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.given import GivenConditioner
 from ldmlab.conditioning.masks import MaskConditioner
 from ldmlab.conditioning.text import TextConditioner
+from ldmlab.conditioning.vocabulary import BERT_TOKENS
 from ldmlab.core.errors import UserError
 from ldmlab.interop.compvis_checkpoint import CONDITIONER, load_section
 from ldmlab.interop.compvis_options import Options, need, only
@@ -22,7 +23,6 @@ from ldmlab.nn.text_transformer import TextTransformer
 Vocabulary = Sequence[str] | None
 
 _IMAGENET_CLASSES = 1000
-_BERT_TOKENS = 30_522
 _TEXT_BLOCK = {
     "norm1": "{0}.0",
     "attention.q": "{0}.1.to_q",
@@ -104,7 +104,7 @@ def _text(params: Options, vocabulary: Vocabulary) -> Conditioner:
         "num_heads": params.get("heads", 8),
         "head_dim": params.get("dim_head", 64),
     }
-    size = params.get("vocab_size", _BERT_TOKENS)
+    size = params.get("vocab_size", BERT_TOKENS)
     if vocabulary is None:
         transformer = TextTransformer(size, **shape)
         return GivenConditioner("token numbers", transformer, token_dim=shape["dim"])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldmlab.conditioning.text import TextConditioner
+from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json, write_text
 from ldmlab.interop.anatomy import conditioner_options
@@ -87,9 +88,11 @@ def read_bert(folder: Path) -> TextConditioner:
     """
     where = folder / "bert" / "config.json"
     config = _read_json(where)
+    # Absolute: a folder that is not there is no name on Hugging Face.
+    vocabulary = read_vocabulary(str((folder / "tokenizer").absolute()), "diffusers")
     try:
         conditioner = TextConditioner(
-            _read_vocabulary(folder / "tokenizer"),
+            vocabulary,
             max_length=config["max_position_embeddings"],
             dim=config["d_model"],
             depth=config["encoder_layers"],
@@ -125,14 +128,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no table")
     return value
-
-
-def _read_vocabulary(folder: Path) -> list[str]:
-    plain = folder / "vocab.txt"
-    if plain.is_file():
-        return plain.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    numbers = _read_json(folder / "tokenizer.json")["model"]["vocab"]
-    return sorted(numbers, key=numbers.__getitem__)
 
 
 def _read_state(folder: Path) -> dict[str, Tensor]:

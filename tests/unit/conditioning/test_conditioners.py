@@ -12,7 +12,8 @@ from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.masks import MaskConditioner
 from ldmlab.conditioning.none import Unconditional
 from ldmlab.conditioning.text import TextConditioner
-from ldmlab.conditioning.vocabulary import WordPiece, build_vocabulary
+from ldmlab.conditioning.vocabulary import WordPiece
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ldmlab.apps.build import build_codec, build_diffusion_module, build_model
 from ldmlab.apps.compose import compose
 from ldmlab.conditioning.hf_text import HFText
-from ldmlab.conditioning.vocabulary_files import train_vocabulary, write_vocabulary
+from ldmlab.conditioning.vocabulary_files import write_vocabulary
+from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, DataSpec

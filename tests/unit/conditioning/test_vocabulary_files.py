@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldmlab.conditioning.vocabulary import SPECIALS, WordPiece, build_vocabulary
+from ldmlab.conditioning.vocabulary import SPECIALS, WordPiece
 from ldmlab.conditioning.vocabulary_files import (
     read_vocabulary,
-    train_vocabulary,
     write_vocabulary,
 )
+from ldmlab.conditioning.vocabulary_making import build_vocabulary, train_vocabulary
 from ldmlab.core.errors import UserError
 
 CAPTIONS = ("a red house by the sea", "Two houses, ONE tree near the hill.", "café 北京 🏠") * 5

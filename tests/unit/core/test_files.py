@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import atomic_write, sweep_partial, write_json, write_text
+from ldmlab.core.files import (
+    atomic_write,
+    check_new,
+    new_folder,
+    sweep_partial,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -81,3 +88,32 @@ def test_orphans_are_swept_and_writers_are_left_alone(tmp_path: Path) -> None:
         file.write(b"12")
         assert [path.name for path in sweep_partial(tmp_path)] == [".a.ckpt.12-ab.part"]
     assert {path.name for path in tmp_path.iterdir()} == {"a.ckpt", "b.ckpt"}
+
+
+def test_a_folder_that_a_killed_writer_left_goes_once_nothing_in_it_is_new(tmp_path: Path) -> None:
+    orphan, yesterday = tmp_path / ".run.12-ab.part", time.time() - 86_400
+    (orphan / "deep").mkdir(parents=True)
+    (orphan / "deep" / "model.bin").write_bytes(b"12")
+    (tmp_path / ".theirs.part").touch()
+    for path in (orphan, orphan / "deep", tmp_path / ".theirs.part"):
+        os.utime(path, (yesterday, yesterday))
+    assert sweep_partial(tmp_path) == []  # a large file is being written in it
+    os.utime(orphan / "deep" / "model.bin", (yesterday, yesterday))
+    with new_folder(tmp_path / "run") as folder:
+        (folder / "a").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"run", ".theirs.part"}
+
+
+def test_a_folder_of_results_appears_whole_and_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    check_new(tmp_path / "empty")
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "empty") as folder:
+        (folder / "a").write_bytes(bytes(1 // 0))
+    with new_folder(tmp_path / "empty") as folder:
+        (folder / "a").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty", "a"]
+    for taken in (tmp_path / "empty", tmp_path / "empty" / "a"):
+        with pytest.raises(UserError, match=r"out=.* exists and is not overwritten"):
+            new_folder(taken).__enter__()
+    with pytest.raises(UserError, match=r"out=.*a/b cannot be written"):
+        new_folder(tmp_path / "empty" / "a" / "b").__enter__()

@@ -51,6 +51,20 @@ def test_tables_of_many_programs(tmp_path: Path, table: str) -> None:
     assert captions(tmp_path, "c.csv") == TEXTS
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_captions_of_windows_are_read_by_their_mark(tmp_path: Path, encoding: str) -> None:
+    # Windows' Notepad and Excel write "Unicode" so; \u0a0a holds two line ends as bytes.
+    write(tmp_path, *TEXTS)
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    texts = {name: text + " \u0a0a\u5317" for name, text in TEXTS.items()}
+    table = "file_name,text\n" + ROWS.replace('"\n', ' \u0a0a\u5317"\n')
+    (tmp_path / "c.csv").write_bytes((mark + table).encode(encoding))
+    assert captions(tmp_path, "c.csv") == texts
+    for name, text in texts.items():
+        (tmp_path / name).with_suffix(".txt").write_bytes((mark + text).encode(encoding))
+    assert captions(tmp_path, "txt") == texts
+
+
 def test_a_line_in_another_encoding_spoils_no_other(tmp_path: Path) -> None:
     write(tmp_path, "0.jpg", "1.jpg")
     (tmp_path / "c.csv").write_bytes(b"file_name,text\n0.jpg,caf\xe9\n1.jpg,caf\xc3\xa9\n")

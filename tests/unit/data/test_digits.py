@@ -41,7 +41,7 @@ def test_all_digits_are_in_every_split() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "valid"}, "data.split='valid'.*did you mean 'validation'"),
+        ({"split": "valid"}, "split='valid'.*did you mean 'validation'"),
         ({"image_size": 12}, "data.image_size=12"),
         ({"num_samples": 5_000}, "data.num_samples=5000.*1397"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ldmlab.data.image_folder import ImageFolder
 from ldmlab.data.imagenet import ImageNet
 from ldmlab.data.laion import Shards
 from ldmlab.data.pictures import Pictures
+from ldmlab.data.sample import identity_of
 from ldmlab.data.specimens.imagenet import WNIDS, tar_of
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
 from ldmlab.data.specimens.scenes import scenes
@@ -93,6 +95,14 @@ def test_imagenet_is_the_same_in_each_form(root: Path, split: str) -> None:
     assert all(content(form) == folders for form in ("tars", "kaggle", "flat"))
     if split == "train":
         assert all(WNIDS[label] == name[:9] for name, (label, _) in folders.items())
+
+
+def test_a_folder_is_known_by_its_names_wherever_it_lies(root: Path) -> None:
+    layout = CelebAHQ("validation", root / "celebahq_jpg")
+    # The lines under a hash that caches of latents hold: they may not change.
+    assert list(identity_of(layout, 2)) == ["/00009.jpg", "/00010.jpg"]
+    moved = shutil.copytree(root / "celebahq_jpg", root / "moved" / "deeper")
+    assert list(identity_of(CelebAHQ("validation", moved), 2)) == list(identity_of(layout, 2))
 
 
 def test_palette_and_grey_masks_are_the_same(root: Path) -> None:
@@ -205,11 +215,12 @@ def test_a_missing_mask_is_named(root: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_over_something(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
     with pytest.raises(UserError, match="is not overwritten"):
         make("celebahq", tmp_path)
     with pytest.raises(UserError, match="form=tarz"):
         make("imagenet", tmp_path / "x", "tarz")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
 def test_archives_with_long_and_odd_names_are_read_in_place(tmp_path: Path) -> None:

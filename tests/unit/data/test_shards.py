@@ -86,6 +86,19 @@ def test_fetched_shards_take_no_more_than_they_may(root: Path, tmp_path: Path) -
     assert "file://" in broken_files(data)[0] and list((tmp_path / "c").rglob("*.part")) == []
 
 
+def test_what_killed_fetches_left_is_counted_and_goes_when_it_is_old(root: Path, tmp_path) -> None:
+    cache, size = tmp_path / "c" / "shards", max(p.stat().st_size for p in root.glob("*.tar"))
+    cache.mkdir(parents=True)
+    left = cache / ".0.tar.12-ab.part"
+    left.write_bytes(bytes(2 * size))
+    shards = functools.partial(Shards, cache=tmp_path / "c", cache_gib=4 * size / 2**30, window=6)
+    both(shards, f"file://{root}")
+    assert left.exists() and sum(p.stat().st_size for p in cache.iterdir()) <= 4 * size
+    os.utime(left, (1, 1))
+    both(shards, f"file://{root}")
+    assert not left.exists()
+
+
 def test_the_index_is_made_once_and_again_for_a_changed_shard(root: Path, shards, capsys) -> None:
     shards("train", root)
     assert "indexing shards" in capsys.readouterr().err

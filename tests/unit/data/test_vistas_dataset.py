@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from ldmlab.core.errors import UserError
 from ldmlab.data.vistas.caption import captions
 from ldmlab.data.vistas.dataset import SPLITS, Vistas
+from ldmlab.data.vistas.materials import MASK_LABELS
 
 
 def test_a_batch_holds_what_its_scenes_say() -> None:
@@ -19,7 +20,7 @@ def test_a_batch_holds_what_its_scenes_say() -> None:
     assert batch.image is not None and batch.mask is not None and batch.label is not None
     assert batch.image.shape == (3, 3, 32, 32) and batch.image.dtype == torch.float32
     assert -1 <= batch.image.min() < batch.image.max() <= 1
-    assert batch.mask.shape == (3, 32, 32) and batch.mask.max() < len(data.mask_labels) == 12
+    assert batch.mask.shape == (3, 32, 32) and batch.mask.max() < len(MASK_LABELS) == 12
     assert batch.index.tolist() == [5, 2, 99]
     scenes = data.scenes([5, 2, 99])
     assert batch.caption == captions(scenes)
@@ -57,7 +58,7 @@ def test_another_seed_is_another_world() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "tran"}, "data.split='tran'.*did you mean 'train'"),
+        ({"split": "tran"}, "split='tran'.*did you mean 'train'"),
         ({"image_size": 30}, "data.image_size=30"),
         ({"image_size": 0}, "data.image_size=0"),
         ({"num_samples": 0}, "data.num_samples=0"),

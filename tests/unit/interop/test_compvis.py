@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch

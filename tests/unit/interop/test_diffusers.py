@@ -19,6 +19,7 @@ from ldmlab.autoencoding.bottlenecks import KL
 from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
 from ldmlab.conditioning.none import Unconditional
 from ldmlab.conditioning.text import TextConditioner
+from ldmlab.conditioning.vocabulary import WordPiece
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
@@ -230,9 +231,9 @@ def test_captions_in_the_published_shape_are_a_stock_pipeline(tmp_path: Path) ->
     (tmp_path / "bert" / "model.safetensors").unlink()
     torch.save(bert, tmp_path / "bert" / "pytorch_model.bin")
     (tmp_path / "tokenizer" / "vocab.txt").unlink()
-    vocabulary = {word: number for number, word in enumerate(WORDS)}
-    fast = json.dumps({"model": {"vocab": vocabulary}})
-    (tmp_path / "tokenizer" / "tokenizer.json").write_text(fast)
+    with pytest.raises(UserError, match=r"diffusers=.*tokenizer holds neither tokenizer\.json nor"):
+        import_pipeline(tmp_path)
+    WordPiece(WORDS).save(tmp_path / "tokenizer" / "tokenizer.json")
     assert import_pipeline(tmp_path).spec.vocabulary == tuple(WORDS)
     torch.save(bert | {"surplus": torch.zeros(1)}, tmp_path / "bert" / "pytorch_model.bin")
     with pytest.raises(UserError, match="surplus"):

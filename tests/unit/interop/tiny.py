@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmlab.conditioning.vocabulary import build_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.interop import compvis
 from ldmlab.interop.compvis_autoencoder import build_autoencoder
 from ldmlab.interop.compvis_conditioner import build_conditioner

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ldmlab.core.records import UNLABELLED
 from ldmlab.data.specimens.imagenet import tar_of
 from ldmlab.data.specimens.scenes import Scene, encode, scenes
 
@@ -41,7 +42,7 @@ def palette_masks(out: Path, count: int, size: int, seed: int) -> None:
 def ade20k(out: Path, count: int, size: int, seed: int) -> None:
     """`images/training`, `annotations/training`, ...: labels from 1, 0 unlabelled."""
     held = max(1, count // 10)
-    shifted = [value + 1 if value < 255 else 0 for value in range(256)]
+    shifted = [0 if value == UNLABELLED else value + 1 for value in range(256)]
     for k, scene in enumerate(scenes(count, size, seed, wide=True)):
         split, short = ("validation", "val") if k < held else ("training", "train")
         name = f"{split}/ADE_{short}_{k:08d}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import new_folder
 from ldmlab.data.specimens import celebahq, folders, imagenet
 
 Maker = Callable[[Path, int, int, int], None]
@@ -64,7 +63,7 @@ def make(
 
     Args:
         name: A key of `FORMS`.
-        out: The folder to write; it must not exist.
+        out: The folder to write; it must not exist, or be empty.
         form: One of the data set's forms; the first by default.
         count: Number of training images, about.
         size: Width of the images in pixels, a multiple of 8.
@@ -74,23 +73,13 @@ def make(
         The form.
 
     Raises:
-        UserError: The data set or form is unknown, or the folder exists.
+        UserError: The data set or form is unknown, the folder exists or cannot be written.
     """
     if name not in FORMS:
         raise UserError(f"data={name} is made, not downloaded; choose data={'|'.join(FORMS)}")
     form = form or next(iter(FORMS[name]))
     if form not in FORMS[name]:
         raise UserError(f"form={form} is no form of {name}; choose {', '.join(FORMS[name])}")
-    out = Path(out)
-    if out.exists():
-        raise UserError(f"out={out} exists and is not overwritten: name another folder")
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        partial.mkdir(parents=True)
-        FORMS[name][form](partial, count, size, seed)
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out) as folder:
+        FORMS[name][form](folder, count, size, seed)
     return form

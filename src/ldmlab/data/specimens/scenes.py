@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ldmlab.core.records import UNLABELLED
 from ldmlab.core.tensors import to_bytes
 from ldmlab.data.vistas.dataset import Vistas
 
@@ -56,7 +57,7 @@ def scenes(count: int, size: int, seed: int = 0, wide: bool = False) -> list[Sce
     box = (0, top, size, size - top)
     pixels = to_bytes(batch.image).permute(0, 2, 3, 1).numpy()
     masks = batch.mask.numpy().astype(np.uint8)
-    masks[:, :, :2] = 255  # real masks have pixels that nobody labelled
+    masks[:, :, :2] = UNLABELLED  # real masks have pixels that nobody labelled
     return [
         Scene(
             Image.fromarray(pixels[i]).crop(box),

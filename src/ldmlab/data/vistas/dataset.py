@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch.utils.data import Dataset
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
+from ldmlab.data.listing import check_split
 from ldmlab.data.vistas.caption import captions
-from ldmlab.data.vistas.materials import MASK_LABELS
 from ldmlab.data.vistas.render import render
 from ldmlab.data.vistas.scene import CLASSES, Scenes, sample_scenes
 
@@ -40,7 +39,6 @@ class Vistas(Dataset[Batch]):
 
     channels = 3
     classes: tuple[str, ...] = CLASSES
-    mask_labels: tuple[str, ...] = MASK_LABELS
 
     def __init__(
         self,
@@ -49,8 +47,7 @@ class Vistas(Dataset[Batch]):
         image_size: int = 32,
         seed: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            raise UserError(unknown_split(split, SPLITS))
+        check_split(split, SPLITS)
         if image_size < 8 or image_size % 8:
             raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
         if not 1 <= num_samples <= _SPAN:
@@ -98,10 +95,3 @@ class Vistas(Dataset[Batch]):
     def captions(self, indices: Sequence[int]) -> tuple[str, ...]:
         """The captions at these positions, nothing rendered."""
         return captions(self.scenes(indices))
-
-
-def unknown_split(split: str, known: Sequence[str] | dict[str, range]) -> str:
-    """One line that names the key, the nearest split and the splits there are."""
-    near = difflib.get_close_matches(split, list(known), n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"data.split='{split}' is not a split; {hint}choose one of: {', '.join(known)}."
