@@ -122,23 +122,15 @@ class BatchDataModule(L.LightningDataModule):
         return self._loader(self.train, batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation sample once, divided among the processes: as many batches for each.
-
-        Raises:
-            UserError: There are fewer samples than processes.
-        """
+        """Every validation sample, divided among the processes: as many batches for each."""
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        mine = range(rank, len(self.validation), world)
+        samples = len(self.validation)
+        # Fewer than processes are looked at by each, which leaves every mean as it is.
+        mine = range(rank, samples, world) if samples >= world else range(samples)
         # Sharded networks wait for each other at every batch, so none may be left over.
-        fewest = len(self.validation) // world
-        if not fewest:
-            raise UserError(
-                f"{len(self.validation)} validation images cannot be divided among {world} "
-                "processes: take fewer devices, or more images"
-            )
         at_once = max(1, self.batch_size // world)
-        count = min(fewest, -(-len(self.validation) // (world * at_once)))
+        count = min(max(1, samples // world), -(-samples // (world * at_once)))
         cuts = [len(mine) * k // count for k in range(count + 1)]
         batches = [list(mine[a:b]) for a, b in pairwise(cuts)]
         return self._loader(self.validation, batches)
