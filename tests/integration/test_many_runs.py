@@ -40,7 +40,8 @@ def test_a_grid_with_two_devices_keeps_its_runs_apart(tmp_path: Path) -> None:
     assert rows == [["0", "2"], ["1", "0"], ["2", "0"]], done.stdout
     folders = _own_runs(tmp_path / "tiny/diffusion")
     runs = [path for path in folders if (path / "checkpoints/last.ckpt").is_file()]
-    assert (len(folders), len(runs)) == (3, 2), "no sweep inside a sweep"
+    # A model that cannot be built leaves no folder; and no sweep is inside a sweep.
+    assert (len(folders), len(runs)) == (2, 2)
     assert not (tmp_path / ".hydra").exists() or not list((tmp_path / ".hydra").glob("*/*"))
     one, two = (read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in runs)
     assert int(one["steps"]) == int(two["steps"]) == 4
