@@ -13,7 +13,7 @@ from PIL import Image
 from ldmlab.apps import cli
 from ldmlab.apps.build import build_data, data_spec
 from ldmlab.apps.compose import compose
-from ldmlab.apps.identity import name_of_run
+from ldmlab.apps.identity import decisive, name_of_run
 from ldmlab.apps.runs import RunFolder
 from ldmlab.apps.session import Session
 from ldmlab.apps.stages import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
@@ -146,10 +146,10 @@ def test_moving_the_data_keeps_the_run(tmp_path: Path) -> None:
         make("image_folder", tmp_path / name / "root", "plain", 4, 16)
         more = (f"data.num_workers={len(ids)}", f"data.max_bad={len(ids)}")
         session = opened(tmp_path / name / "root", "image_folder", "plain", *more)
-        ids.add(name_of_run(session.cfg, AUTOENCODER_KEYS))
+        ids.add(name_of_run(session.cfg, decisive(session.cfg, AUTOENCODER_KEYS)))
     assert len(ids) == 1
     session = opened(tmp_path / "here/root", "image_folder", "plain", "data.flip=false")
-    assert name_of_run(session.cfg, AUTOENCODER_KEYS) not in ids
+    assert name_of_run(session.cfg, decisive(session.cfg, AUTOENCODER_KEYS)) not in ids
 
 
 def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:

@@ -66,9 +66,9 @@ def run_id(stage_config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def name_of_run(cfg: DictConfig, keys: Sequence[str], **more: Any) -> str:
+def name_of_run(cfg: DictConfig, made_of: Mapping[str, Any]) -> str:
     """The user's name for a run, or a hash of what decides its result; see `decisive`."""
-    return str(cfg.run_id or run_id(decisive(cfg, keys, **more)))
+    return str(run_id(made_of) if cfg.run_id is None else cfg.run_id)
 
 
 def decisive(cfg: DictConfig, keys: Sequence[str], **more: Any) -> dict[str, Any]:

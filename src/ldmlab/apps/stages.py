@@ -61,7 +61,7 @@ def train_autoencoder(session: Session) -> RunFolder:
     """Stage one, found finished, continued or trained."""
     cfg = session.cfg
     made_of = decisive(cfg, AUTOENCODER_KEYS)
-    with session.run_folder("autoencoder", name_of_run(cfg, AUTOENCODER_KEYS)) as folder:
+    with session.run_folder("autoencoder", name_of_run(cfg, made_of)) as folder:
         torch.manual_seed(cfg.seed)
         module = build_autoencoder_module(cfg, session.spec)
         if weights := cfg.stages.autoencoder.get("weights"):
@@ -91,8 +91,7 @@ def train_diffusion(session: Session) -> RunFolder:
     latents, validation = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
     made_of = decisive(cfg, DIFFUSION_KEYS, codec_hash=weights_hash)
-    id = name_of_run(cfg, DIFFUSION_KEYS, codec_hash=weights_hash)
-    with session.run_folder("diffusion", id) as folder:
+    with session.run_folder("diffusion", name_of_run(cfg, made_of)) as folder:
         if weights := cfg.stages.diffusion.get("weights"):
             start_network(model.network, weights)
         module = build_diffusion_module(cfg, model)
@@ -217,7 +216,8 @@ def _encoded_at_once(session: Session) -> int:
 def _own_stage_one(session: Session) -> Path:
     """The checkpoint of this experiment's autoencoder."""
     cfg = session.cfg
-    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / name_of_run(cfg, AUTOENCODER_KEYS)
+    id = name_of_run(cfg, decisive(cfg, AUTOENCODER_KEYS))
+    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / id
     try:
         return find_checkpoint(run)
     except UserError as error:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ldmlab.apps.compose import compose_on_run
 from ldmlab.apps.environment import redact
-from ldmlab.apps.identity import name_of_run, run_id
+from ldmlab.apps.identity import decisive, name_of_run, run_id
 from ldmlab.apps.instantiate import build
 from ldmlab.apps.multirun import run_job
 from ldmlab.apps.runs import RunFolder
@@ -208,7 +208,7 @@ class Search:
 
         if not build(cfg.codec.module).func.learned:
             return None
-        name = name_of_run(cfg, AUTOENCODER_KEYS)
+        name = name_of_run(cfg, decisive(cfg, AUTOENCODER_KEYS))
         path = Path(cfg.paths.runs) / str(cfg.name) / "autoencoder" / name
         done = self.folder / f"autoencoder-{name}.done"
         return StageOne(RunFolder(path), [*command, "stage=autoencoder"], done)

@@ -13,7 +13,7 @@ import pytest
 from ldmlab.apps import cli, launch
 from ldmlab.apps.compose import compose, compose_on_run, load_config
 from ldmlab.apps.conf import conf_dir
-from ldmlab.apps.identity import name_of_run
+from ldmlab.apps.identity import decisive
 from ldmlab.apps.space import compose_search
 from ldmlab.apps.verbs import VERBS
 from ldmlab.core.errors import UserError
@@ -73,7 +73,7 @@ def test_the_job_trains_the_run_that_was_asked_for(tmp_path: Path, calls: Path) 
     cfg = compose_on_run(load_config(given[0].removeprefix("config=")), given, anything=True)
     assert cfg.launcher.slurm is None
     keys = ("seed", "data", "schedule", "stages.diffusion")
-    assert name_of_run(cfg, keys) == name_of_run(compose(asked), keys)
+    assert decisive(cfg, keys) == decisive(compose(asked), keys)
 
 
 def test_a_multirun_submits_a_job_for_each_value(
