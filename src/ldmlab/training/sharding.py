@@ -11,6 +11,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from ldmlab.core.records import Conditioning
+
+# FSDP2 makes weights whole for the backward pass of the tensors that it finds in a module's
+# output; not every version of torch looks for them in a record that it does not know.
+torch.export.register_dataclass(Conditioning)
+
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Leave each process its part of a network's weights, rows of them, in place.

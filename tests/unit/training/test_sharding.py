@@ -13,6 +13,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from ldmlab.conditioning.text import TextConditioner
+from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.nn.text_transformer import TextTransformer
 from ldmlab.nn.unet import UNet
 from ldmlab.training.muon import Muon
@@ -97,6 +99,12 @@ def _nested(mesh: dist.DeviceMesh) -> None:
     text(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
     assert text.tokens.weight.grad is not None
     assert text.to_logits.weight.grad is None
+    # A module that answers with a record.
+    conditioner = TextConditioner([*SPECIALS, "a"], 5, 8, 2, 2, 4, pooled=True)
+    shard(conditioner, mesh)
+    found = conditioner(torch.zeros(2, 5, dtype=torch.long))
+    (found.tokens.sum() + found.vector.square().sum()).backward()
+    assert conditioner.transformer.blocks[0].norm1.weight.grad is not None
 
 
 def test_two_processes_hold_a_half_each_and_train_the_whole() -> None:
