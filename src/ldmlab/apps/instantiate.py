@@ -103,9 +103,7 @@ def _build(tree: Any, path: str, kwargs: Mapping[str, Any]) -> Any:
 def _resolve(target: Any, path: str) -> Callable[..., Any]:
     """The callable behind a dotted name that a leaf of conf/ has, or could have."""
     where = f"{path}._target_".lstrip(".")
-    known = isinstance(target, str) and (
-        target in targets() or target.rpartition(".")[0] in _INTERCHANGEABLE
-    )
+    known = isinstance(target, str) and (target in targets() or _is_interchangeable(target))
     if not known:
         nearest = did_you_mean(target, targets()) if isinstance(target, str) else ""
         raise UserError(
@@ -116,6 +114,11 @@ def _resolve(target: Any, path: str) -> Callable[..., Any]:
     if not callable(found) or (target not in targets() and not isinstance(found, type)):
         raise UserError(f"{where}: there is no class or function '{target}'")
     return found
+
+
+def _is_interchangeable(target: str) -> bool:
+    module, _, name = target.rpartition(".")
+    return module in _INTERCHANGEABLE and name.isidentifier() and not name.startswith("_")
 
 
 def _find(parts: list[str]) -> Any:

@@ -153,16 +153,17 @@ class LatentDiffusion(nn.Module):
         """
         if avoid is not None and weak is not None:
             raise ValueError("guide away from a condition or from a weak network, not from both")
-        null = self._denoiser(conditions, known=False)
-        wanted = self._denoiser(conditions)
+        condition = self._selected(conditions)
+        null = self._denoiser(condition, known=False)
+        wanted = self._denoiser(condition)
         if also:
-            parts = [wanted, *map(self._denoiser, also)]
+            parts = [wanted, *(self._denoiser(self._selected(further)) for further in also)]
             wanted = compose(parts, null, [1.0] * len(parts))
         against = null
         if avoid is not None:
-            against = self._denoiser(avoid)
+            against = self._denoiser(self._selected(avoid))
         elif weak is not None:
-            against = weak._denoiser(conditions)
+            against = weak._denoiser(weak._selected(conditions))
         return (guidance or NoGuidance())(wanted, against, self.process.schedule)
 
     @torch.no_grad()
@@ -191,10 +192,13 @@ class LatentDiffusion(nn.Module):
             sampler(denoiser, start, times, self.process.schedule, noise, on_step)
         )
 
-    def _denoiser(self, conditions: Batch, known: bool = True) -> Denoiser:
+    def _selected(self, conditions: Batch) -> Tensor:
+        """The condition of each sample: for a frozen text encoder, a pass through it."""
+        return self.network.conditioner.select(conditions.to(self.device))
+
+    def _denoiser(self, condition: Tensor, known: bool = True) -> Denoiser:
         """The network under conditions, or under what says nothing in their place."""
         conditioner = self.network.conditioner
-        condition = conditioner.select(conditions.to(self.device))
 
         # Made when guidance asks for it: a model without guidance may have no null condition.
         @cache

@@ -76,6 +76,7 @@ def test_a_partial_waits_for_the_rest() -> None:
         "ldmlab.nn.toys.Nothing",
         "torch.optim.AdamW",
         "optuna.samplers.nothing",
+        "optuna.samplers.__class__",
         "optuna.samplers.os.system",
         7,
     ],
