@@ -2,7 +2,7 @@
 
 import sys
 
-from ldmlab.apps.cli import main
+from ldmlab.apps.cli.main import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

@@ -26,10 +26,10 @@ from torchvision import datasets, transforms
 from torchvision.transforms import InterpolationMode
 
 from ldmlab.core.tensors import to_bytes
-from ldmlab.data.batches import Visit
-from ldmlab.data.image_folder import ImageFolder
-from ldmlab.data.pictures import Pictures
-from ldmlab.data.view import View
+from ldmlab.data.images.dataset import ImageDataset
+from ldmlab.data.images.transform import Transform
+from ldmlab.data.sampling.step_batches import SeededIndex
+from ldmlab.data.sources.image_folder import ImageFolder
 
 BATCH = 16
 SIZE = 256
@@ -70,12 +70,12 @@ def with_image_folder(root: Path) -> Callable[[], Iterator[torch.Tensor]]:
 def with_pictures(root: Path) -> Callable[[], Iterator[torch.Tensor]]:
     """This package."""
     layout = ImageFolder("train", root, validation_share=1e-9)
-    data = Pictures(layout, View(SIZE, flip=True))
+    data = ImageDataset(layout, Transform(SIZE, flip=True))
 
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(data), BATCH):
             rows = range(start, min(start + BATCH, len(data)))
-            image = data.__getitems__([Visit(i, i) for i in rows]).image
+            image = data.__getitems__([SeededIndex(i, i) for i in rows]).image
             assert image is not None
             yield image
 
@@ -95,7 +95,7 @@ def seconds(batches: Callable[[], Iterator[torch.Tensor]]) -> list[float]:
 
 def psnr(root: Path) -> list[float]:
     """Agreement in decibels with Pillow's bicubic resize of the whole decoded image."""
-    data = Pictures(ImageFolder("train", root, validation_share=1e-9), View(SIZE))
+    data = ImageDataset(ImageFolder("train", root, validation_share=1e-9), Transform(SIZE))
     values = []
     for i in range(len(data)):
         sample, _ = data.look(i)

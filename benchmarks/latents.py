@@ -20,12 +20,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from ldmlab.core.records import Batch, LatentMoments
-from ldmlab.data.batches import StepBatches
-from ldmlab.data.latent_cache import LatentCache
-from ldmlab.data.latent_format import Manifest
-from ldmlab.data.latent_writer import LatentWriter
-from ldmlab.data.memory import concatenate
-from ldmlab.data.variants import Variants
+from ldmlab.data.latents.dataset import LatentCache
+from ldmlab.data.latents.format import Manifest
+from ldmlab.data.latents.variants import Variants
+from ldmlab.data.latents.writer import LatentWriter
+from ldmlab.data.sampling.datasets import concatenate
+from ldmlab.data.sampling.step_batches import StepBatches
 
 SHAPE = (3, 64, 64)
 

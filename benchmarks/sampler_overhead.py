@@ -22,7 +22,7 @@ from ldmlab.diffusion.parameterization import Eps
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.schedule import scaled_linear
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
 
 STEPS = 50
@@ -45,7 +45,7 @@ def ours(x: Tensor, output: Tensor) -> Tensor:
     denoiser = PROCESS.denoiser(lambda x, time, conditioning: output, Conditioning())
     sampler = DDIM(steps=STEPS)
     noise = SampleNoise(0, range(len(x)))
-    return sampler(denoiser, x, sampler.times(SCHEDULE), SCHEDULE, noise)
+    return sampler(denoiser, x, sampler.timesteps(SCHEDULE), SCHEDULE, noise)
 
 
 def theirs(x: Tensor, output: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Samples a second that one core reads from img2dataset shards, and the memory of doing so.
 
-Reading without decoding, shuffled: here and, where it is installed, webdataset, in one
+Preconditioning without decoding, shuffled: here and, where it is installed, webdataset, in one
 interleaved run. Rates are those of the best round, in processor time; the memory is the growth
 of the process from the first epoch's end to the last's.
 
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ldmlab.data.batches import StepBatches
-from ldmlab.data.laion import Shards
+from ldmlab.data.sampling.step_batches import StepBatches
+from ldmlab.data.shards.dataset import Shards
 
 BATCH = 64
 PER_SHARD = 2_000
@@ -38,11 +38,11 @@ def write_shards(root: Path, count: int) -> None:
         with tarfile.open(root / f"{number:05d}.tar", "w") as tar:
             for k in range(PER_SHARD):
                 key = f"{number:05d}{k:04d}"
-                facts = {"caption": f"image {k}", "url": f"https://example.org/{key}", "key": key,
+                metadata = {"caption": f"image {k}", "url": f"https://e.org/{key}", "key": key,
                          "status": "success", "width": 384, "height": 256, "similarity": 0.31,
                          "NSFW": "UNLIKELY", "sha256": "0" * 64}  # fmt: skip
                 text = f"image {k}".encode()
-                parts = {"jpg": image, "json": json.dumps(facts).encode(), "txt": text}
+                parts = {"jpg": image, "json": json.dumps(metadata).encode(), "txt": text}
                 for kind, data in parts.items():
                     entry = tarfile.TarInfo(f"{key}.{kind}")
                     entry.size = len(data)

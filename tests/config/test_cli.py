@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ldmlab.apps import cli
-from ldmlab.apps.conf import conf_dir, options
-from ldmlab.apps.overrides import parse
-from ldmlab.apps.verbs import VERBS
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.cli.verbs import VERBS
+from ldmlab.apps.config.conf_dir import conf_dir, options
+from ldmlab.apps.config.overrides import parse
 
 ROOT = Path(__file__).parents[2]
-MODULE = [sys.executable, "-m", "ldmlab.apps.cli"]
+MODULE = [sys.executable, "-m", "ldmlab"]
 
 
 def _run(*command: str, cwd: Path, **environment: str) -> tuple[subprocess.CompletedProcess, float]:
@@ -92,7 +92,7 @@ def test_cfg_shows_the_default_experiment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_only_what_exists(verb: str) -> None:
     for command, _ in VERBS[verb].examples:
-        program, name, *arguments = shlex.split(command.replace("caption=a red house, on the ", ""))
+        program, name, *arguments = shlex.split(command.replace("prompt=a red house, on the ", ""))
         assert (program, name) == ("ldmlab", verb)
         for argument in arguments:
             key, _, value = argument.partition("=")
@@ -128,6 +128,6 @@ def test_a_wheel_brings_its_own_conf(tmp_path: Path) -> None:
         archive.extractall(site)
     done, _ = _run(*MODULE, "train", "schedule=cosin", cwd=tmp_path, PYTHONPATH=str(site))
     assert done.returncode == 2 and "did you mean cosine" in done.stderr
-    code = "from ldmlab.apps.conf import conf_dir; print(conf_dir())"
+    code = "from ldmlab.apps.config.conf_dir import conf_dir; print(conf_dir())"
     done, _ = _run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site))
     assert Path(done.stdout.strip()) == site / "ldmlab" / "conf", done.stderr

@@ -10,13 +10,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ldmlab.apps import cli
-from ldmlab.apps.blueprint import Blueprint
-from ldmlab.apps.build import build_optimizer
-from ldmlab.apps.compose import compose
-from ldmlab.apps.conf import conf_dir, options
-from ldmlab.apps.instantiate import build
-from ldmlab.apps.verify import PACKAGED, QUANTITIES, read_published
+from ldmlab.apps.build.experiment import build_optimizer
+from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.commands.verify import PACKAGED, QUANTITIES, read_published
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.conf_dir import conf_dir, options
+from ldmlab.apps.config.instantiate import build
 from ldmlab.diffusion.schedule import scaled_linear
 from tests.config.paper import PAPER
 
@@ -108,8 +108,8 @@ def test_stage_one_is_as_published() -> None:
 @pytest.mark.parametrize(
     ("overrides", "unet"),
     [
-        (["unet.num_heads=1", "unet.head_channels=null"], 274_056_163),
-        (["unet.attention_factors=[32,16,8]"], 260_976_803),
+        (["network.num_heads=1", "network.head_channels=null"], 274_056_163),
+        (["network.attention_factors=[32,16,8]"], 260_976_803),
     ],
 )
 def test_other_readings_of_a_source_are_an_override(overrides: list[str], unet: int) -> None:
@@ -151,7 +151,7 @@ def test_a_group_can_be_exchanged_in_an_experiment(name: str) -> None:
 def test_the_way_to_sample_builds(name: str) -> None:
     cfg = compose([f"experiment={name}"])
     sampler, guidance = build(cfg.sampler), build(cfg.guidance)
-    assert len(sampler.times(scaled_linear())) == cfg.sampler.steps + 1
+    assert len(sampler.timesteps(scaled_linear())) == cfg.sampler.steps + 1
     assert getattr(guidance, "scale", None) == (1.5 if name in ("imagenet", "laion") else None)
 
 
@@ -169,9 +169,9 @@ def test_overlays_are_short() -> None:
 def test_the_papers_rule_multiplies_by_the_global_batch() -> None:
     weights = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2))])
     rates = {}
-    for rule in ("batch", "paper"):
+    for rule in ("false", "true"):
         overrides = ["stages.diffusion.lr=2e-6", "stages.diffusion.batch_size=48"]
-        cfg = compose(["experiment=celebahq", "data.root=x", f"lr_rule={rule}", *overrides])
+        cfg = compose(["experiment=celebahq", "data.root=x", f"scale_lr={rule}", *overrides])
         stage = cfg.stages.diffusion
         rates[rule] = build_optimizer(cfg, stage, stage.lr)(weights).param_groups[0]["lr"]
     assert rates == {"batch": pytest.approx(2e-6), "paper": pytest.approx(9.6e-5)}

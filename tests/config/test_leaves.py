@@ -8,14 +8,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ldmlab.apps.build import (
+from ldmlab.apps.build.experiment import (
     build_autoencoder_module,
     build_codec,
     build_diffusion_module,
     build_model,
 )
-from ldmlab.apps.compose import compose
-from ldmlab.apps.conf import options
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.conf_dir import options
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from tests.config.paper import PAPER
@@ -23,9 +23,9 @@ from tests.config.paper import PAPER
 SPEC = DataSpec(32, 3, 12, 12, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "sea"))
 DIGITS = DataSpec(8, 1, 10, None, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "one"))
 MODEL_GROUPS = (
-    "autoencoder", "bottleneck", "discriminator", "perceptual", "codec", "unet", "conditioner",
-    "schedule", "parameterization", "weighting", "times", "optimizer", "lr_schedule", "sampler",
-    "guidance", "evaluation", "data", "ema", "experiment",
+    "autoencoder", "bottleneck", "discriminator", "perceptual", "codec", "network", "conditioner",
+    "schedule", "parameterization", "weighting", "timestep_sampler", "optimizer", "lr_schedule",
+    "sampler", "guidance", "evaluation", "data", "ema", "experiment",
 )  # fmt: skip
 OURS = ("digits", "quickstart", "quickstart_long")
 GROUPS = {
@@ -76,7 +76,7 @@ def test_every_leaf_builds_both_stages(group: str, leaf: str) -> None:
 
 @pytest.mark.parametrize("group", sorted(GROUPS - {"launcher", "paths"}))
 def test_leaves_say_what_they_are(group: str) -> None:
-    from ldmlab.apps.conf import conf_dir
+    from ldmlab.apps.config.conf_dir import conf_dir
 
     for path in (conf_dir() / group).glob("*.yaml"):
         lines = path.read_text().splitlines()

@@ -9,8 +9,8 @@ import yaml
 from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps import utils
 
-from ldmlab.apps.compose import compose
-from ldmlab.apps.conf import conf_dir
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.core.errors import UserError
 
 FILE = conf_dir() / "sweep/wandb.yaml"

@@ -90,7 +90,7 @@ from ldmlab.core.records import Conditioning
 class Signed(Conditioner):
     """Two classes as the sign of one learned vector, 0 for none."""
 
-    reads = "label"
+    input_key = "label"
 
     def __init__(self, dim):
         super().__init__()
@@ -132,7 +132,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_recipes_add_trains_and_samples(tree: Path) -> None:
     own = ["data=own", "conditioner=own", "sampler=own", "evaluation=none", "name=own"]
     tiny = [o for o in TINY if not o.startswith(("data.", "evaluation."))]
-    run = [sys.executable, "-m", "ldmlab.apps.cli"]
+    run = [sys.executable, "-m", "ldmlab"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     for command in (
         ["train", "paths.runs=runs", *own, *tiny],

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ldmlab.apps.compose import compose
-from ldmlab.apps.conf import conf_dir, options
-from ldmlab.apps.verbs import VERBS
+from ldmlab.apps.cli.verbs import VERBS
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.conf_dir import conf_dir, options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

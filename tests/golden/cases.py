@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldmlab.core.random import Noise
-from ldmlab.interop import compvis
+from ldmlab.interop.compvis import model as compvis
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 DATA = Path(__file__).parent / "data"

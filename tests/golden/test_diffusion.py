@@ -43,7 +43,7 @@ def test_loss(name: str) -> None:
         loss_simple=loss(case.model(l_simple_weight=1.0, original_elbo_weight=0.0)),
         loss_vlb=loss(case.model(l_simple_weight=0.0, original_elbo_weight=1.0)),
         grad_class_emb=model.network.conditioner.embedding.weight.grad,
-        grad_out_2_bias=model.network.unet.conv_out.bias.grad,
+        grad_out_2_bias=model.network.backbone.conv_out.bias.grad,
     )
 
 
@@ -58,7 +58,7 @@ def test_ddim(name: str) -> None:
         final="first_entry",
         eta=case.config["eta"],
     )
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     batch = Batch(index=torch.arange(len(case["x_T"])), label=case.given("class_label"))
     condition = network.conditioner.select(batch)
     null = case.given("uncond_label")
@@ -106,7 +106,7 @@ def test_ddpm(name: str) -> None:
     nothing = model.network.conditioner(torch.arange(len(case["x_T"])))
     denoiser = process.denoiser(model.network, nothing)
     sampler = DDPM(steps=case.config["timesteps"])
-    times = sampler.times(process.schedule)
+    times = sampler.timesteps(process.schedule)
     with torch.no_grad():
         sample = sampler(denoiser, case["x_T"], times, process.schedule, Replay(case["noise"]))
         first = denoiser(case["x_T"], times[0])

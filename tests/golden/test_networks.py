@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ldmlab.autoencoding.losses import hinge_loss
-from ldmlab.interop import compvis
+from ldmlab.interop.compvis import model as compvis
 from ldmlab.nn.discriminator import PatchDiscriminator
 from tests.golden.cases import Case, names, read
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
 from ldmlab.diffusion.schedule import scaled_linear
-from ldmlab.interop import compvis
-from ldmlab.interop.compvis_autoencoder import build_autoencoder
-from ldmlab.interop.compvis_conditioner import build_conditioner
-from ldmlab.interop.compvis_unet import build_unet
+from ldmlab.interop.compvis import model as compvis
+from ldmlab.interop.compvis.autoencoder import build_autoencoder
+from ldmlab.interop.compvis.conditioner import build_conditioner
+from ldmlab.interop.compvis.unet import build_unet
 from tests.golden.cases import read
 from tests.golden.configurations import COUNTED, DIFFUSION, FIRST_STAGES, diffusion, first_stage
 
@@ -51,20 +51,20 @@ def test_latent_diffusion(name: str) -> None:
     state, want = on_meta(name), read("published")[name]["params"]
     model = compvis.load(DIFFUSION[name], state)
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert count(model.network.unet) == want["unet"]
+    assert count(model.network.backbone) == want["unet"]
     assert count(model.codec) == want["ae_total"]
     unused = sum(v.numel() for k, v in state.items() if "to_logits" in k)
     assert count(model.network.conditioner) + unused == want.get("cond_stage", 0)
     assert count(model) + unused == want["total_unique_params"]
     prefix = "model.diffusion_model."
-    named = compvis.unet_to_compvis(model.network.unet)
+    named = compvis.unet_to_compvis(model.network.backbone)
     assert {prefix + k: v.shape for k, v in named.items()} == {
         k: v.shape for k, v in state.items() if k.startswith(prefix)
     }
     params = DIFFUSION[name]["model"]["params"]
     schedule = scaled_linear(1000, params["linear_start"], params["linear_end"])
     assert torch.equal(model.process.schedule.betas, schedule.betas)
-    assert model.process.distance == params.get("loss_type", "l2")
+    assert model.process.loss_type == params.get("loss_type", "l2")
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -89,7 +89,7 @@ def test_models_whose_keys_were_only_counted(name: str) -> None:
     assert len(state) + schedule_and_counters == tensors
     model = compvis.load(config, state)
     unused = sum(v.numel() for k, v in state.items() if "to_logits" in k)
-    assert count(model.network.unet) == unet_count
+    assert count(model.network.backbone) == unet_count
     assert count(model.network.conditioner) + unused == conditioner_count
     assert count(model) + unused == total
 

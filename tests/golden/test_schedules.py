@@ -65,7 +65,7 @@ def test_schedules_hold_the_published_buffers(
 )
 def test_the_published_step_lists(steps: int, count: int) -> None:
     want = load_file(DATA / "ddim_timesteps.safetensors")[f"out.steps_{steps}_of_{count}"]
-    times = DDIM(steps=steps, spacing="leading_plus_one", final="first_entry").times(
+    times = DDIM(steps=steps, spacing="leading_plus_one", final="first_entry").timesteps(
         scaled_linear(num_steps=count)
     )
     entries = (times[:-1] * count - 1).round().long().flip(0)
@@ -83,6 +83,6 @@ def test_time_embeddings_are_the_published_ones() -> None:
 def test_a_step_list_that_runs_off_the_table_is_refused() -> None:
     sampler = DDIM(steps=300, spacing="leading_plus_one")
     with pytest.raises(UserError, match="another number of steps"):
-        sampler.times(scaled_linear())
+        sampler.timesteps(scaled_linear())
     with pytest.raises(UserError, match="trailing or linspace"):
-        DDIM(spacing="leading").times(RectifiedFlow())
+        DDIM(spacing="leading").timesteps(RectifiedFlow())

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.losses import ReconstructionLoss
-from ldmlab.interop import compvis
+from ldmlab.interop.compvis import model as compvis
 from ldmlab.nn.discriminator import PatchDiscriminator
 from ldmlab.training.ema import EMA, warmup_decay
-from ldmlab.training.lr_schedules import constant, warmup_cosine
+from ldmlab.training.optimizers.lr_schedules import constant, warmup_cosine
 from tests.golden.cases import Case, Replay, names
 
 
@@ -46,7 +46,7 @@ def test_autoencoder_loss(name: str) -> None:
     game = adversary(case["x"], reconstruction, terms.likelihood, autoencoder.last_layer)
     playing = config["global_step"] >= adversary.start
     generator = terms.total + game.generator if playing else terms.total
-    total = generator + game.discriminator if playing else generator + adversary.idle()
+    total = generator + game.discriminator if playing else generator + adversary.zero_loss()
     total.backward()
     case.check_all(
         {

@@ -17,17 +17,17 @@ from safetensors.torch import load_file, save_file
 from tests.unit.interop.tiny import KINDS, WORDS, published
 from torch import Tensor
 
-from ldmlab.apps import cli
-from ldmlab.apps.compose import load_config
-from ldmlab.apps.foreign import read_tensors
-from ldmlab.apps.restore import restore
-from ldmlab.apps.runs import find_checkpoint
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.commands.read_foreign import read_tensors
+from ldmlab.apps.config.compose import load_config
+from ldmlab.apps.runs.folder import find_checkpoint
+from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
-from ldmlab.interop import compvis
+from ldmlab.interop.compvis import model as compvis
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 Command = Callable[..., tuple[int, str]]
 
@@ -66,7 +66,7 @@ def same(ours: LatentDiffusion, theirs: LatentDiffusion, kind: str) -> None:
         index=torch.arange(2),
         label=torch.tensor([0, 3]),
         mask=torch.arange(4).repeat(2, 32, 8),
-        caption=("a red house", "dark hills"),
+        prompt=("a red house", "dark hills"),
     )
     x = SampleNoise(0, range(2)).normal(torch.empty(2, 2, 16, 16))
     one, other = (m.guided(conditions)(x, torch.tensor(0.4)) for m in (ours, theirs))
@@ -96,7 +96,7 @@ def test_what_came_in_is_sampled_and_fine_tuned(command: Command, tmp_path: Path
     save("class", tmp_path)
     Path("in").mkdir()
     assert command("convert", "compvis=model.ckpt", "config=model.yaml", "out=in")[0] == 0
-    code, err = command("sample", "run=in", "label=2", "num_samples=2", "sampler.steps=2", "out=o")
+    code, err = command("sample", "run=in", "labels=2", "num_samples=2", "sampler.steps=2", "out=o")
     assert code == 0, err
     assert sorted(path.name for path in Path("o").iterdir())[:2] == ["00000.png", "00001.png"]
     code, err = command(
@@ -136,7 +136,7 @@ def test_a_first_stage_becomes_one(kind: str, command: Command, tmp_path: Path) 
         "stages.diffusion.max_steps=1",
         "stages.diffusion.batch_size=4",
         "evaluation.num_samples=4",
-        "unet.channels=32",
+        "network.channels=32",
         "conditioner.dim=32",
         "sampler.steps=1",
     ]

@@ -16,9 +16,9 @@ import torch
 from tests.integration.test_training import weights
 from tests.integration.test_wandb import TINY
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 from ldmlab.core.history import read_history
-from ldmlab.training.metrics_file import MetricsFile
+from ldmlab.training.loggers.metrics_file import MetricsFile
 
 SMALL = [argument for argument in TINY if argument != "logger=wandb"]
 STAGES = ("autoencoder", "diffusion")
@@ -124,7 +124,7 @@ def test_a_checkpoint_to_resume_is_for_the_stage_that_it_is_of(
     words = ("foreign.ckpt is of another model", "only one of them has autoencoder.")
     _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
     checkpoint = torch.load(one, weights_only=True)
-    del checkpoint["facts"]["made_of"]  # as of a run from before it was kept
+    del checkpoint["metadata"]["identity"]  # as of a run from before it was kept
     torch.save(checkpoint, foreign)
     words = ("foreign.ckpt is of another model", "Missing key")
     _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)

@@ -12,14 +12,18 @@ import pytest
 import torch
 from tests.integration.test_training import TINY, weights
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 
 COMMON = (
     *TINY,
     "discriminator.discriminator.norm=group",
     "optimizer=adamw",
     # Times that learn from the losses of all processes.
-    *("times=loss_second_moment", "times.bins=2", "times.history=1"),
+    *(
+        "timestep_sampler=loss_second_moment",
+        "timestep_sampler.bins=2",
+        "timestep_sampler.history=1",
+    ),
     "trainer.log_every_n_steps=1",
 )
 

@@ -14,19 +14,19 @@ import pytest
 import torch
 from tests.integration.test_training import TINY
 
-from ldmlab.apps import cli
-from ldmlab.apps.compose import compose
-from ldmlab.apps.identity import decisive
-from ldmlab.apps.runs import RunFolder
-from ldmlab.apps.session import Session
-from ldmlab.apps.stages import train_autoencoder, train_diffusion
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.run_id import stage_identity
+from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.stages.session import Session
+from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.conditioning.hf_text import HFText
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.records import TextStates
-from ldmlab.data.latent_cache import LatentCache
+from ldmlab.data.latents.dataset import LatentCache
 from ldmlab.data.specimens.make import make
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 SMALL = (*TINY, "trainer.log_every_n_steps=1", "conditioner=class", "conditioner.dim=24")
 ONE_STEP = ("stages.autoencoder.max_steps=1", "callbacks.sample_every=1000")
@@ -138,8 +138,8 @@ def test_texts_of_a_frozen_encoder_are_cached(
     assert losses(from_cache) == pytest.approx(losses(exact), rel=5e-4)
     # The empty caption, and the four validation captions of the one picture: once each.
     assert asked == [1, 4]
-    cli.main(["sample", f"run={from_cache.path}", "caption=a house", "avoid=snow", "num_samples=1",
-              f"out={tmp_path / 'drawn'}"])  # fmt: skip
+    cli.main(["sample", f"run={from_cache.path}", "prompt=a house", "negative_prompt=snow",
+              "num_samples=1", f"out={tmp_path / 'drawn'}"])  # fmt: skip
     assert (tmp_path / "drawn" / "00000.png").is_file()
     line = ["train", *base, "stage=diffusion", f"data.latents={latents}"]
     said = refused(capsys, *line, f"conditioner.encoder={tmp_path / 'other'}")
@@ -155,7 +155,7 @@ def test_texts_of_a_frozen_encoder_are_cached(
 
 def test_the_cache_belongs_to_the_run_that_it_speeds_up(runs: Path) -> None:
     whole, cached = (opened(runs, *more) for more in ((), (f"data.latents={runs / 'latents'}",)))
-    assert decisive(whole.cfg, ("data",)) == decisive(cached.cfg, ("data",))
+    assert stage_identity(whole.cfg, ("data",)) == stage_identity(cached.cfg, ("data",))
     cache = LatentCache(runs / "latents" / "train")
     assert len(cache) == 64 and cache.manifest.num_shards == 8
     assert 0 < cache.manifest.error["mean"]["relative"] < 5e-4
@@ -167,15 +167,15 @@ def test_the_codec_of_a_stage_two_is_taken_as_it_is(runs: Path, tmp_path: Path) 
     own = f"codec.run={first.path}"
     encode(tmp_path, own, f"out={tmp_path / 'latents'}")
     second = train_diffusion(opened(tmp_path, own, f"data.latents={tmp_path / 'latents'}"))
-    facts = [read_checkpoint(r.checkpoints / "last.ckpt")["facts"] for r in (first, second)]
+    metadata = [read_checkpoint(r.checkpoints / "last.ckpt")["metadata"] for r in (first, second)]
     cache = LatentCache(tmp_path / "latents" / "train")
-    assert facts[0]["codec"] == facts[1]["codec"] == cache.manifest.codec
+    assert metadata[0]["codec"] == metadata[1]["codec"] == cache.manifest.codec
 
 
 def test_a_killed_encode_goes_on(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
     arguments = [f"paths.runs={runs}", *SMALL, *ONE_STEP, "shard_size=8", "batch_size=1"]
-    command = [sys.executable, "-m", "ldmlab.apps.cli", "encode", *arguments, f"out={out}"]
+    command = [sys.executable, "-m", "ldmlab", "encode", *arguments, f"out={out}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 60
         while len(list(out.glob("train/*.safetensors"))) < 2:

@@ -15,10 +15,10 @@ import pytest
 import torch
 from tests.integration.test_training import TINY, train, weights
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, rows: set[int]) -> None:

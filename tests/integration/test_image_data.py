@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ldmlab.apps import cli
-from ldmlab.apps.build import build_data, data_spec
-from ldmlab.apps.compose import compose
-from ldmlab.apps.identity import decisive, name_of_run
-from ldmlab.apps.runs import RunFolder
-from ldmlab.apps.session import Session
-from ldmlab.apps.stages import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
+from ldmlab.apps.build.experiment import build_data, data_spec
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.run_id import name_of_run, stage_identity
+from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.stages.session import Session
+from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
 from ldmlab.core.errors import UserError
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 NARROW = (
     "name=narrow", "data.image_size=16", "autoencoder.channels=8", "stages.autoencoder.val_every=1",
     "stages.diffusion.val_every=1", "sampler.steps=1",
-    "bottleneck.latent_channels=2", "discriminator=none", "unet.channels=8",
-    "unet.channel_mult=[1,2]", "unet.head_channels=8", "codec.num_images=4",
+    "bottleneck.latent_channels=2", "discriminator=none", "network.channels=8",
+    "network.channel_mult=[1,2]", "network.head_channels=8", "codec.num_images=4",
     "stages.autoencoder.max_steps=1", "stages.diffusion.max_steps=1",
     "stages.autoencoder.batch_size=2", "stages.diffusion.batch_size=2",
     "stages.diffusion.warmup_steps=0", "callbacks.num_samples=2", "data.limit=4",
@@ -63,12 +63,12 @@ def test_both_stages_take_a_step(name: str, tmp_path: Path) -> None:
     trained = read_checkpoint(train_diffusion(session).checkpoints / "last.ckpt")
     assert int(trained["state_dict"]["steps"]) == 1
     assert all(bool(v.isfinite().all()) for v in trained["state_dict"].values())
-    facts = trained["facts"]["spec"]
+    metadata = trained["metadata"]["spec"]
     promised = data_spec(session.cfg)
-    assert facts["num_classes"] == promised.num_classes
-    assert facts["num_mask_labels"] == promised.num_mask_labels
-    assert (facts["vocabulary"] is None) == (promised.vocabulary is None)
-    assert [facts["image_size"], facts["image_channels"]] == [16, 3]
+    assert metadata["num_classes"] == promised.num_classes
+    assert metadata["num_mask_labels"] == promised.num_mask_labels
+    assert (metadata["vocabulary"] is None) == (promised.vocabulary is None)
+    assert [metadata["image_size"], metadata["image_channels"]] == [16, 3]
 
 
 def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_latents_stay_in_memory_only_where_asked_and_where_they_fit(
         opened(root, "image_folder", "plain", "data.in_memory=true")
     held = opened(root, "image_folder", "plain", "data.in_memory=true", "data.flip=false")
     assert held.train.batch.image.shape == (4, 3, 16, 16)
-    monkeypatch.setattr("ldmlab.data.memory.free_memory", lambda: 1e4)
+    monkeypatch.setattr("ldmlab.data.sampling.datasets.free_memory", lambda: 1e4)
     with pytest.raises(UserError, match=r"data\.in_memory=true needs 0\.0 GiB for 4 images"):
         opened(root, "image_folder", "plain", "data.in_memory=true", "data.flip=false")
 
@@ -146,10 +146,10 @@ def test_moving_the_data_keeps_the_run(tmp_path: Path) -> None:
         make("image_folder", tmp_path / name / "root", "plain", 4, 16)
         more = (f"data.num_workers={len(ids)}", f"data.max_bad={len(ids)}")
         session = opened(tmp_path / name / "root", "image_folder", "plain", *more)
-        ids.add(name_of_run(session.cfg, decisive(session.cfg, AUTOENCODER_KEYS)))
+        ids.add(name_of_run(session.cfg, stage_identity(session.cfg, AUTOENCODER_KEYS)))
     assert len(ids) == 1
     session = opened(tmp_path / "here/root", "image_folder", "plain", "data.flip=false")
-    assert name_of_run(session.cfg, decisive(session.cfg, AUTOENCODER_KEYS)) not in ids
+    assert name_of_run(session.cfg, stage_identity(session.cfg, AUTOENCODER_KEYS)) not in ids
 
 
 def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
 
 
 def test_the_promised_facts_of_each_data_set() -> None:
-    facts = {name: data_spec(compose([f"data={name}"])) for name in FORMS}
-    assert facts["imagenet"].num_classes == 1000
-    assert facts["landscapes"].num_mask_labels == 182
-    assert len(facts["laion"].vocabulary or ()) == 30_522
-    assert all(spec.image_size == 256 and spec.image_channels == 3 for spec in facts.values())
+    metadata = {name: data_spec(compose([f"data={name}"])) for name in FORMS}
+    assert metadata["imagenet"].num_classes == 1000
+    assert metadata["landscapes"].num_mask_labels == 182
+    assert len(metadata["laion"].vocabulary or ()) == 30_522
+    assert all(spec.image_size == 256 and spec.image_channels == 3 for spec in metadata.values())
 
 
 def test_the_root_is_asked_for_in_one_line(

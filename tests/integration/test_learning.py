@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldmlab.apps import cli
-from ldmlab.apps.build import build_autoencoder_module, build_codec, build_data, build_model
-from ldmlab.apps.compose import compose
+from ldmlab.apps.build.experiment import (
+    build_autoencoder_module,
+    build_codec,
+    build_data,
+    build_model,
+)
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.config.compose import compose
 from ldmlab.core.random import SampleNoise
-from ldmlab.training.optimizers import muon
+from ldmlab.training.optimizers.factories import muon
 
 ONE_BATCH = ("data.train.num_samples=8", "data.validation.num_samples=8", "perceptual=none")
 
@@ -35,7 +40,7 @@ def test_the_autoencoder_overfits_one_batch() -> None:
 
 
 def test_the_diffusion_model_overfits_one_batch() -> None:
-    cfg = compose([*ONE_BATCH, "codec=identity", "unet.channels=32", "data.image_size=8"])
+    cfg = compose([*ONE_BATCH, "codec=identity", "network.channels=32", "data.image_size=8"])
     train, _, spec = build_data(cfg)
     torch.manual_seed(0)
     model = build_model(cfg, spec, build_codec(cfg, spec))

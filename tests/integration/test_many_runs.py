@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.integration.test_wandb import TINY
 
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 SMALL = [argument for argument in TINY if argument != "logger=wandb"] + ["codec=identity"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def _ldmlab(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ldmlab.apps.cli", *arguments, *SMALL],
+        [sys.executable, "-m", "ldmlab", *arguments, *SMALL],
         capture_output=True,
         text=True,
         check=False,
@@ -65,7 +65,7 @@ def test_a_search_trains_judges_and_repeats(tmp_path: Path) -> None:
     best = runs[losses.index(min(losses, key=float))]
     command = found.stdout.split("repeat the best: ldmlab ")[1].split()
     assert command == ["train", f"config={best}/config.yaml", "run_id=best"]
-    subprocess.run([sys.executable, "-m", "ldmlab.apps.cli", *command], check=True)
+    subprocess.run([sys.executable, "-m", "ldmlab", *command], check=True)
     one, two = (
         read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"]
         for run in (best, best.with_name("best"))

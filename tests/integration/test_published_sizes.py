@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldmlab.apps.build import build_codec, build_network, build_process, data_spec
-from ldmlab.apps.compose import compose
+from ldmlab.apps.build.experiment import build_codec, build_network, build_process, data_spec
+from ldmlab.apps.config.compose import compose
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, Conditioning
 from ldmlab.models.cost import count_parameters

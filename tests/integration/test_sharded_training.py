@@ -13,14 +13,19 @@ import pytest
 import torch
 from tests.integration.test_training import TINY
 
-from ldmlab.apps import cli
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.apps.cli import main as cli
+from ldmlab.training.resume import read_checkpoint
 
 COMMON = (
     *TINY,
     # Unequal shares of the validation images.
     *("data.validation.num_samples=15", "stages.diffusion.val_every=2"),
-    *("optimizer=adamw", "ema=post_hoc", "stages.diffusion.accumulate=2", "evaluation=none"),
+    *(
+        "optimizer=adamw",
+        "ema=post_hoc",
+        "stages.diffusion.accumulate_grad_batches=2",
+        "evaluation=none",
+    ),
     # A BatchNorm would see another batch in each process.
     "discriminator.discriminator.norm=group",
     *("callbacks.keep_every=2", "run_id=parts"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.integration.test_image_data import CONDITIONS, NARROW
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
 
 FOUR_STEPS = (

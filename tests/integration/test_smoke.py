@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 
 
 def test_two_short_stages_beat_chance_and_the_shuffled_control(tmp_path: Path) -> None:
@@ -19,8 +19,8 @@ def test_two_short_stages_beat_chance_and_the_shuffled_control(tmp_path: Path) -
             "discriminator=none",
             "autoencoder.patch=2",
             "autoencoder.channels=32",
-            "unet.channels=32",
-            "unet.channel_mult=[1]",
+            "network.channels=32",
+            "network.channel_mult=[1]",
             "conditioner.dim=32",
             "stages.autoencoder.max_steps=100",
             "stages.diffusion.max_steps=150",

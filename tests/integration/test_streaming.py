@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ldmlab.apps import cli
+from ldmlab.apps.cli import main as cli
 from ldmlab.data.specimens.make import make
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.training.resume import read_checkpoint
 
 NARROW = (
     "experiment=laion", "data.image_size=16", "data.max_bad=5", "data.validation_share=0.2",
     "data.num_workers=0", "data.window=4", "trainer=cpu", "perceptual=none", "discriminator=none",
     "autoencoder.channels=8", "autoencoder.channel_mult=[1,2]", "bottleneck.latent_channels=2",
     "autoencoder.num_res_blocks=1", "codec.num_images=4",
-    "unet.channels=32", "unet.channel_mult=[1,2]", "unet.attention_factors=[1]",
-    "unet.num_heads=4", "conditioner.dim=8", "conditioner.depth=1", "conditioner.head_dim=4",
+    "network.channels=32", "network.channel_mult=[1,2]", "network.attention_factors=[1]",
+    "network.num_heads=4", "conditioner.dim=8", "conditioner.depth=1", "conditioner.head_dim=4",
     "conditioner.num_heads=2", "sampler.steps=1", "callbacks.num_samples=2",
     "stages.autoencoder.max_steps=1", "stages.autoencoder.batch_size=2",
     "stages.autoencoder.val_every=1", "stages.diffusion.batch_size=4",
@@ -54,7 +54,7 @@ def test_the_narrowed_laion_experiment_trains_and_resumes(
     parts = train("parts", 6)
     assert len(losses(whole_run)) == 6 and losses(parts) == losses(whole_run)
     checkpoint = read_checkpoint(whole_run / "checkpoints" / "last.ckpt")
-    assert len(checkpoint["facts"]["spec"]["vocabulary"]) == int(size)
+    assert len(checkpoint["metadata"]["spec"]["vocabulary"]) == int(size)
     embedding = checkpoint["state_dict"]["model.network.conditioner.transformer.tokens.weight"]
     assert embedding.shape == (int(size), 8)
     assert str(root / "00001.tar") in (whole_run / "broken_files.txt").read_text()

@@ -16,17 +16,17 @@ from omegaconf import open_dict
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from ldmlab.apps import cli
-from ldmlab.apps.compose import compose
-from ldmlab.apps.restore import restore
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.apps.cli import main as cli
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.runs.restore import restore
+from ldmlab.training.resume import read_checkpoint
 
 TINY = (
     "data.train.num_samples=64",
     "data.validation.num_samples=16",
     "autoencoder.channels=16",
-    "unet.channels=16",
-    "unet.head_channels=16",
+    "network.channels=16",
+    "network.head_channels=16",
     "conditioner.dim=24",
     "perceptual=none",
     "discriminator.start=2",
@@ -152,7 +152,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 
 def test_samples_depend_on_seed_and_number_only(trained: Path, tmp_path: Path) -> None:
     run = f"run={trained}/quickstart/diffusion/latest"
-    caption = "caption=a red house on the left of a meadow, with hills"
+    caption = "prompt=a red house on the left of a meadow, with hills"
     for name, size in (("a", 4), ("b", 1), ("c", 4)):
         out = tmp_path / name
         cli.main(["sample", run, caption, "num_samples=4", f"batch_size={size}", f"out={out}"])
@@ -173,9 +173,14 @@ def test_a_picture_is_edited(trained: Path, tmp_path: Path) -> None:
     picture.save(tmp_path / "picture.png")
     mask.save(tmp_path / "mask.png")
     start = ["sample", f"run={run}", f"image={tmp_path}/picture.png", "num_samples=2"]
-    ask = ["caption=a house", "also=a boat, on the left", "avoid=a tree", "guidance.scale=2"]
+    ask = [
+        "prompt=a house",
+        "also=a boat, on the left",
+        "negative_prompt=a tree",
+        "guidance.scale=2",
+    ]
     cli.main([*start, *ask, "strength=0.5", f"out={tmp_path}/noised"])
-    weak = f"weak={run}/checkpoints/last.ckpt"
+    weak = f"autoguidance={run}/checkpoints/last.ckpt"
     cli.main([*start, weak, f"inpaint={tmp_path}/mask.png", f"out={tmp_path}/painted"])
     pixels = np.asarray(Image.open(tmp_path / "painted/00001.png"))
     assert (pixels[:, 16:] == (200, 30, 90)).all()
@@ -188,7 +193,10 @@ def test_a_picture_is_edited(trained: Path, tmp_path: Path) -> None:
     [
         (["inpaint=mask.png"], "give image= too"),
         (["image=nowhere.png"], "image=nowhere.png cannot be read"),
-        (["avoid=a tree", "weak={run}"], "give avoid= or weak="),
+        (
+            ["negative_prompt=a tree", "autoguidance={run}"],
+            "give a negative condition or autoguidance=",
+        ),
         (["image=a.png", "strength=0"], "strength"),
     ],
 )
@@ -209,7 +217,7 @@ def test_samples_come_from_the_averaged_weights(trained: Path) -> None:
     cfg = compose([f"paths.runs={trained}", *TINY])
     restored = restore(cfg, run)
     state = weights(trained, "diffusion")
-    name = "unet.conv_in.weight"
+    name = "backbone.conv_in.weight"
     value = restored.model.network.state_dict()[name]
     assert torch.equal(value, state[f"ema.network.{name}"])
     assert not torch.equal(value, state[f"model.network.{name}"])
@@ -224,16 +232,16 @@ def test_an_average_of_another_length_is_drawn_from(
     run = tmp_path / "quickstart/diffusion/latest"
     cfg = compose([f"paths.runs={tmp_path}", *TINY, "ema=post_hoc"])
     state = weights(tmp_path, "diffusion")
-    name = "unet.conv_in.weight"
+    name = "backbone.conv_in.weight"
     with open_dict(cfg):
-        cfg.ema_length = 0.05
+        cfg.ema_std = 0.05
     # A length that was kept comes back as it was; one between lies between.
     kept = restore(cfg, run).model.network.state_dict()[name]
     torch.testing.assert_close(kept, state[f"ema.others.0.{name}"], rtol=1e-4, atol=1e-6)
-    cli.main(["sample", f"run={run}", "ema_length=0.07", "num_samples=1", f"out={tmp_path}/out"])
+    cli.main(["sample", f"run={run}", "ema_std=0.07", "num_samples=1", f"out={tmp_path}/out"])
     assert (tmp_path / "out/00000.png").is_file()
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["sample", f"run={trained}/quickstart/diffusion/latest", "ema_length=0.07"])
+        cli.main(["sample", f"run={trained}/quickstart/diffusion/latest", "ema_std=0.07"])
     assert stopped.value.code == 2
     assert "ema=post_hoc" in capsys.readouterr().err
 
@@ -311,20 +319,20 @@ def test_a_damaged_checkpoint_is_reported(
     [
         ("bottleneck=vq", "stage=autoencoder"),
         ("perceptual=vistas", "discriminator=none", "stage=autoencoder"),
-        ("codec=identity", "unet.attention_factors=[2]"),
+        ("codec=identity", "network.attention_factors=[2]"),
         ("schedule=rectified_flow", "parameterization=flow", "sampler=ddim"),
-        ("schedule=linear", "parameterization=eps", "weighting=unit", "times=uniform"),
+        ("schedule=linear", "parameterization=eps", "weighting=unit", "timestep_sampler=uniform"),
         ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"),
         (
             "schedule=karras_ve",
             "parameterization=edm",
             "weighting=edm",
-            "times=log_normal",
+            "timestep_sampler=log_normal",
             "sampler=heun",
         ),
-        ("schedule=zero_terminal_snr", "times=loss_second_moment", "sampler=unipc"),
+        ("schedule=zero_terminal_snr", "timestep_sampler=loss_second_moment", "sampler=unipc"),
         ("parameterization=learned_variance", "sampler=ddpm_learned", "weighting=soft_min_snr"),
-        ("weighting=vlb", "times=stratified", "guidance=interval", "sampler=ode"),
+        ("weighting=vlb", "timestep_sampler=stratified", "guidance=interval", "sampler=ode"),
         ("guidance=rescaled", "sampler=predictor_corrector"),
     ],
     ids=lambda overrides: overrides[0],

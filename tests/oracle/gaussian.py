@@ -52,7 +52,7 @@ def sampled_std(
     sampler: Sampler, schedule: Schedule, s: float, times: Tensor | None = None, start: float = 1.0
 ) -> float:
     """Standard deviation of the samples when starting from N(0, start²)."""
-    times = sampler.times(schedule) if times is None else times
+    times = sampler.timesteps(schedule) if times is None else times
     x = torch.zeros(1, len(times) + 1, dtype=torch.float64)
     x[:, 0] = start
     noise = CoefficientNoise()

@@ -60,7 +60,7 @@ def as_network(process: DiffusionProcess, schedule: Schedule) -> Network:
     def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         # The network's time is a float32: recover the level from the test's own record.
         level = schedule.level(AT[0])
-        scale = broadcast_like(process.parameterization.input_scale(level), x)
+        scale = broadcast_like(process.parameterization.c_in(level), x)
         prediction = denoise(level, x / scale)
         return process.parameterization.target(prediction.x0, prediction.eps, level)
 

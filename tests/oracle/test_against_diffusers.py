@@ -84,7 +84,7 @@ def denoiser(schedule: Schedule, parameterization: Parameterization) -> Denoiser
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
         return parameterization.predict(
-            network(x, 1000 * t - offset), x, parameterization.reading(t, schedule.level(t))
+            network(x, 1000 * t - offset), x, parameterization.preconditioning(t, schedule.level(t))
         )
 
     return denoise
@@ -177,7 +177,7 @@ def test_ddpm(table: str, prediction: str, variance: str, spacing: str) -> None:
         timestep_spacing=spacing,
     )
     scheduler = with_our_table(scheduler, schedule)
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     torch.testing.assert_close(times, times_of(scheduler))
     # On the last trailing step diffusers adds its least deviation, 1e-10, where ours adds none.
     assert_same(
@@ -209,7 +209,7 @@ def test_ddim(table: str, prediction: str, eta: float, spacing: str) -> None:
         timestep_spacing="leading" if published else spacing,
     )
     scheduler = with_our_table(scheduler, schedule)
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     torch.testing.assert_close(times[:-1], times_of(scheduler)[:-1])
     assert_same(
         ours(sampler, schedule, PREDICTIONS[prediction], times),
@@ -278,7 +278,7 @@ def test_edm(table: str, prediction: str, spacing: str, method: str) -> None:
         steps=STEPS,
         spacing=spacing,  # type: ignore[arg-type]
     )
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     seen, steps = theirs_exploding(scheduler, schedule)
     if method == "heun":
         # Every step but the last is two calls, of which the second ends it.
@@ -298,7 +298,7 @@ def test_euler_on_the_straight_path(shift: float) -> None:
     schedule = RectifiedFlow()
     sampler = Euler(steps=STEPS)
     if shift == 1:
-        torch.testing.assert_close(sampler.times(schedule), times, rtol=0, atol=1e-6)
+        torch.testing.assert_close(sampler.timesteps(schedule), times, rtol=0, atol=1e-6)
     assert_same(ours(sampler, schedule, Flow(), times), theirs(scheduler), ROUNDED)
 
 

@@ -49,7 +49,7 @@ def normal_denoiser(schedule: Schedule, mean: float, std: float) -> Denoiser:
 def draw(sampler: Sampler, denoiser: Denoiser, schedule: Schedule) -> Tensor:
     noise = SampleNoise(0, range(COUNT))
     x = noise.normal(torch.empty(COUNT, 4, dtype=torch.float64))
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     x = x * float(schedule.level(times[0]).scale)
     return sampler(denoiser, x, times, schedule, noise)
 
@@ -121,7 +121,7 @@ def _varying(denoiser: Denoiser, place: float) -> Denoiser:
     """The denoiser with a learned variance at one place."""
 
     def denoise(x: Tensor, t: Tensor) -> Prediction:
-        return replace(denoiser(x, t), variance_place=torch.full_like(x, place))
+        return replace(denoiser(x, t), variance_fraction=torch.full_like(x, place))
 
     return denoise
 
@@ -141,7 +141,7 @@ def test_a_learned_variance_is_that_of_the_wanted_condition(guidance: Guidance) 
     null = _varying(exact_denoiser(schedule, 1.0), 0.9)
     x = SampleNoise(0, range(3)).normal(torch.empty(3, 8, dtype=torch.float64))
     for time in (torch.tensor(0.5), torch.tensor([0.1, 0.5, 0.9])):
-        place = guidance(conditional, null, schedule)(x, time.double()).variance_place
+        place = guidance(conditional, null, schedule)(x, time.double()).variance_fraction
         assert place is not None and torch.equal(place, torch.full_like(x, 0.3))
 
 
@@ -182,7 +182,7 @@ def test_inpainting_keeps_the_known_and_repaint_finds_the_conditional_law(
     known = torch.full((COUNT, 2), 1.5, dtype=torch.float64)
     mask = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(COUNT, 2)
     noise = SampleNoise(0, range(COUNT))
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
 
     def paint(resamplings: int) -> Tensor:
         x = noise.normal(known)
@@ -201,7 +201,7 @@ def test_inpainting_keeps_the_known_and_repaint_finds_the_conditional_law(
 @pytest.mark.parametrize("sampler", [DDPM(steps=50), DDIM(steps=50), DPMSolver(steps=50)])
 def test_image_to_image_stays_near_its_start(sampler: Sampler) -> None:
     schedule = cosine()
-    times = sampler.times(schedule, start=0.3)
+    times = sampler.timesteps(schedule, start=0.3)
     assert float(times[0]) <= 0.3
     assert len(times) == 16
     level = schedule.level(times[0])
@@ -211,4 +211,4 @@ def test_image_to_image_stays_near_its_start(sampler: Sampler) -> None:
     got = sampler(exact_denoiser(schedule, 1.0), x, times, schedule, noise)
     assert 0.5 < float(got.mean()) < 0.95
     with pytest.raises(UserError, match="start"):
-        sampler.times(schedule, start=0.001)
+        sampler.timesteps(schedule, start=0.001)

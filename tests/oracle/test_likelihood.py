@@ -25,7 +25,7 @@ from ldmlab.diffusion.schedule import (
     linear,
     scaled_linear,
 )
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.vlb import prior_kl, variational_bound
 from ldmlab.diffusion.weighting import VLB, Unit
 from tests.oracle import mixture

@@ -32,7 +32,7 @@ from ldmlab.diffusion.schedule import (
     sigmoid,
     zero_terminal_snr,
 )
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
 from tests.oracle import mixture
 
@@ -86,7 +86,7 @@ def _process(parameterization: str, schedule: str) -> DiffusionProcess:
 
 def _run(sampler: Sampler, process: DiffusionProcess, u: torch.Tensor, seed: int) -> torch.Tensor:
     schedule = process.schedule
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     x = mixture.quantile(schedule.level(times[0]), u)
     denoiser = mixture.exact_denoiser(process, schedule)
     return sampler(denoiser, x, times, schedule, SampleNoise(seed, range(len(x))))

@@ -114,7 +114,7 @@ def test_more_steps_than_the_chain_has_are_refused(
     sampler: type[Sampler], spacing: Spacing
 ) -> None:
     with pytest.raises(UserError, match=r"sampler\.steps=11 exceeds .*schedule\.num_steps=10"):
-        sampler(steps=11, spacing=spacing).times(cosine(10))
+        sampler(steps=11, spacing=spacing).timesteps(cosine(10))
     # With a step an entry every solver still works.
     assert _error(sampler(steps=10), cosine(10), 0.5) < 0.2
 
@@ -122,7 +122,7 @@ def test_more_steps_than_the_chain_has_are_refused(
 def test_times_of_one_noise_level_are_refused() -> None:
     still = from_betas([0.1, 0.1, 1e-20, 0.1])
     with pytest.raises(UserError, match="one noise level"):
-        DPMSolver(steps=4).times(still)
+        DPMSolver(steps=4).timesteps(still)
 
 
 @pytest.mark.parametrize("sampler", [DDIM(steps=7), DDPM(steps=7), DPMSolver(steps=7)])
@@ -136,14 +136,14 @@ def test_every_sampler_reports_each_step_and_ends_on_the_denoised_sample(sampler
     sampler(
         exact_denoiser(schedule, 1e-9),  # data that is a single point: x0 = 0
         x,
-        sampler.times(schedule),
+        sampler.timesteps(schedule),
         schedule,
         CoefficientNoise(),
         lambda step, _: seen.append(step),
     )
     assert seen == list(range(1, 8))
     zero = sampler(
-        exact_denoiser(schedule, 1e-9), x, sampler.times(schedule), schedule, CoefficientNoise()
+        exact_denoiser(schedule, 1e-9), x, sampler.timesteps(schedule), schedule, CoefficientNoise()
     )
     assert float(zero.abs().max()) < 1e-12
 
@@ -154,7 +154,7 @@ def test_churn_does_not_depend_on_how_a_run_is_cut(schedule: Schedule, final: Fi
     sampler = Euler(steps=12, churn=4.0, final=final)
     x = SampleNoise(1, range(3)).normal(torch.empty(3, 5, dtype=torch.float64))
     x = x * float(schedule.level(torch.tensor(1.0)).scale)
-    denoiser, times = exact_denoiser(schedule, 1.0), sampler.times(schedule)
+    denoiser, times = exact_denoiser(schedule, 1.0), sampler.timesteps(schedule)
     whole = sampler(denoiser, x, times, schedule, SampleNoise(0, range(3)))
     noise, cut = SampleNoise(0, range(3)), x
     for i in range(len(times) - 1):
@@ -173,7 +173,7 @@ def test_churn_is_an_equal_part_of_the_total_at_each_step() -> None:
         return exact_denoiser(schedule, 1.0)(x, t)
 
     sampler = Euler(steps=10, churn=2.0)
-    times = sampler.times(schedule)
+    times = sampler.timesteps(schedule)
     sampler(denoise, torch.zeros(1, 2).double(), times, schedule, SampleNoise(0, range(1)))
     planned = schedule.level(times[:-1]).sigma
     torch.testing.assert_close(torch.tensor(asked).double()[1:], planned[1:] * 1.2)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.integration.test_wandb import TINY
 
-from ldmlab.apps import cli
-from ldmlab.training.checkpoints import read_checkpoint
+from ldmlab.apps.cli import main as cli
+from ldmlab.training.resume import read_checkpoint
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 NEEDS = ("slurmctld", "slurmd", "sbatch", "munged")

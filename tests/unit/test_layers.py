@@ -14,7 +14,7 @@ _LAYERS = (
     "core diffusion nn data autoencoding conditioning models evaluation interop training".split()
 )
 
-_JUDGING = "evaluation.vistas_metrics"
+_JUDGING = "evaluation.vistas.metrics"
 
 # One process per layer, forked from one that has torch already: its import takes seconds.
 _PROBE = """
@@ -76,7 +76,8 @@ def test_judging_needs_neither_lightning_nor_hydra(imported: dict[str, list[str]
 
 def test_the_command_line_starts_without_torch() -> None:
     code = (
-        "import ldmlab.apps.cli, ldmlab.apps.direct, ldmlab.apps.hydra_main, ldmlab.apps.runs\n"
+        "import ldmlab.apps.cli.main, ldmlab.apps.cli.dispatch, ldmlab.apps.cli.hydra_main\n"
+        "import ldmlab.apps.runs.folder\n"
         "import sys; print('torch' in sys.modules, 'lightning' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -59,7 +59,7 @@ class Adversary(nn.Module):
         self.start = start
         self.weight = weight
 
-    def idle(self) -> Float[Tensor, ""]:
+    def zero_loss(self) -> Float[Tensor, ""]:
         """A zero that every parameter takes part in, for the steps before the game begins.
 
         Distributed training waits for a gradient of each parameter.

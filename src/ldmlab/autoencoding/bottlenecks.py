@@ -210,10 +210,10 @@ class VQ(Bottleneck):
     Args:
         latent_channels: Channels of the latents.
         num_codes: Number of codes.
-        commitment: Weight of the term that pulls features to codes.
+        commitment_weight: Weight of the term that pulls features to codes.
         weight: Weight of the codebook loss.
-        attraction: Weight of the term that pulls codes to features. The published models have
-            a commitment of 1 and an attraction of 0.25: the two weights were exchanged.
+        codebook_weight: Weight of the term that pulls codes to features. The published models have
+            a commitment of 1 and an codebook_weight of 0.25: the two weights were exchanged.
         inner_channels: Channels inside the two 1x1 convolutions around the latents; as many as
             the latents have by default.
     """
@@ -222,9 +222,9 @@ class VQ(Bottleneck):
         self,
         latent_channels: int = 3,
         num_codes: int = 8192,
-        commitment: float = 0.25,
+        commitment_weight: float = 0.25,
         weight: float = 1.0,
-        attraction: float = 1.0,
+        codebook_weight: float = 1.0,
         inner_channels: int | None = None,
     ) -> None:
         super().__init__()
@@ -232,8 +232,8 @@ class VQ(Bottleneck):
         self.latent_channels = latent_channels
         self.inner_channels = inner_channels or latent_channels
         self.feature_channels = self.inner_channels
-        self.commitment = commitment
-        self.attraction = attraction
+        self.commitment_weight = commitment_weight
+        self.codebook_weight = codebook_weight
         self.quant = nn.Conv2d(self.feature_channels, latent_channels, 1)
         self.codes = nn.Embedding(num_codes, latent_channels)
         nn.init.uniform_(self.codes.weight, -1 / num_codes, 1 / num_codes)
@@ -242,13 +242,13 @@ class VQ(Bottleneck):
         """Features, codes and the codebook loss."""
         z = self._prequant(features)
         codes, indices = self._nearest(z)
-        pull_codes = (codes - z.detach()).square().flatten(1).mean(1)
-        pull_features = (codes.detach() - z).square().flatten(1).mean(1)
+        to_codes = (codes - z.detach()).square().flatten(1).mean(1)
+        to_features = (codes.detach() - z).square().flatten(1).mean(1)
         return Quantised(
             prequant=z,
             quantised=z + (codes - z).detach(),
             indices=indices,
-            codebook_loss=self.attraction * pull_codes + self.commitment * pull_features,
+            codebook_loss=self.codebook_weight * to_codes + self.commitment_weight * to_features,
             num_codes=self.codes.num_embeddings,
         )
 

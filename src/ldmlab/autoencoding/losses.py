@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Distance = Literal["l1", "l2"]
+LossType = Literal["l1", "l2"]
 Reduction = Literal["sum_pixels", "mean_pixels"]
 
 
@@ -52,7 +52,7 @@ class ReconstructionLoss(nn.Module):
 
     Args:
         perceptual: A perceptual distance (x, y) -> one value per sample.
-        distance: Of pixels: `l1` or `l2` (squared).
+        loss_type: Of pixels: `l1` or `l2` (squared).
         reduction: `sum_pixels` (published for KL) or `mean_pixels` (published for VQ).
         perceptual_weight: Weight of the perceptual distance beside the pixels'.
         regularizer_weight: Weight of KL or codebook loss.
@@ -61,14 +61,14 @@ class ReconstructionLoss(nn.Module):
     def __init__(
         self,
         perceptual: nn.Module,
-        distance: Distance = "l1",
+        loss_type: LossType = "l1",
         reduction: Reduction = "sum_pixels",
         perceptual_weight: float = 1.0,
         regularizer_weight: float = 1e-6,
     ) -> None:
         super().__init__()
         self.perceptual = perceptual
-        self.distance = distance
+        self.loss_type = loss_type
         self.reduction = reduction
         self.perceptual_weight = perceptual_weight
         self.regularizer_weight = regularizer_weight
@@ -81,7 +81,7 @@ class ReconstructionLoss(nn.Module):
     ) -> ReconstructionTerms:
         """The loss of a batch and its parts."""
         difference = image - reconstruction
-        pixel = difference.abs() if self.distance == "l1" else difference.square()
+        pixel = difference.abs() if self.loss_type == "l1" else difference.square()
         perceptual = self.perceptual(image, reconstruction)
         per_value = pixel + self.perceptual_weight * perceptual
         likelihood = per_value.flatten(1)

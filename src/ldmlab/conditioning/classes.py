@@ -22,7 +22,7 @@ class ClassConditioner(Conditioner):
             guided.
     """
 
-    reads = "label"
+    input_key = "label"
 
     def __init__(
         self, num_classes: int, dim: int = 512, pooled: bool = False, null_class: bool = True

@@ -30,7 +30,7 @@ class Conditioner(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def reads(self) -> str | None:
+    def input_key(self) -> str | None:
         """The field of a batch that is its condition; None for no condition."""
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Conditioner(nn.Module, ABC):
         """Embed conditions."""
 
     @property
-    def frozen(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """What decides the outcome of `precompute`, by configuration key; nothing if it is none."""
         return {}
 

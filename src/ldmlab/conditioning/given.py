@@ -24,7 +24,7 @@ class GivenConditioner(Conditioner):
         map_channels: Channels of the maps; 0 for tokens.
     """
 
-    reads = None
+    input_key = None
 
     def __init__(
         self,

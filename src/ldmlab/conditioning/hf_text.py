@@ -36,7 +36,7 @@ class HFText(Conditioner):
         UserError: The encoder cannot be had.
     """
 
-    reads = "caption"
+    input_key = "caption"
 
     def __init__(
         self, encoder: str | None = None, max_length: int = 77, pooled: bool = False
@@ -69,7 +69,7 @@ class HFText(Conditioner):
         return cls(**options)
 
     @property
-    def frozen(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """The encoder by its weights, and what it reads of a caption."""
         weights = bytes(self.fingerprint.tolist()).hex()
         return {"conditioner.encoder": weights, "conditioner.max_length": self.max_length}

@@ -21,7 +21,7 @@ class LowResolution(Conditioner):
         factor: How much smaller the latents are than the images, a side.
     """
 
-    reads = "image"
+    input_key = "image"
 
     def __init__(self, image_channels: int, factor: int) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class MaskedImage(Conditioner):
         encode: From images in [-1, 1] to latents.
     """
 
-    reads = "image"
+    input_key = "image"
 
     def __init__(self, latent_channels: int, factor: int, encode: Encode) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class MaskConditioner(Conditioner):
         bias: Let the 1x1 convolution add a constant.
     """
 
-    reads = "mask"
+    input_key = "mask"
 
     def __init__(
         self, num_labels: int, factor: int, map_channels: int | None = 3, bias: bool = False

@@ -12,7 +12,7 @@ from ldmlab.core.records import Batch, Conditioning, DataSpec
 class Unconditional(Conditioner):
     """The model learns the distribution of all images."""
 
-    reads = None
+    input_key = None
 
     @classmethod
     def for_data(cls, spec: DataSpec, factor: int) -> Unconditional:

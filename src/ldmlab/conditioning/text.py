@@ -30,7 +30,7 @@ class TextConditioner(Conditioner):
         to_logits: Keep the transformer's published, unused projection to the vocabulary.
     """
 
-    reads = "caption"
+    input_key = "caption"
 
     def __init__(
         self,

@@ -139,13 +139,13 @@ class Prediction:
     Attributes:
         x0: Estimate of the clean signal.
         eps: Estimate of the noise; x = alpha x0 + sigma eps holds exactly.
-        variance_place: Where a learned variance lies between the smallest (0) and the largest
+        variance_fraction: Where a learned variance lies between the smallest (0) and the largest
             (1) of a reverse step, in logarithms; None for a model with fixed variances.
     """
 
     x0: Float[Tensor, "b *shape"]
     eps: Float[Tensor, "b *shape"]
-    variance_place: Float[Tensor, "b *shape"] | None = None
+    variance_fraction: Float[Tensor, "b *shape"] | None = None
 
 
 @dataclass(frozen=True)

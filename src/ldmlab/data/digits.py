@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
-from ldmlab.data.listing import check_split
+from ldmlab.data.sources.listing import check_split
 
 SPLITS = {"train": slice(0, 1397), "validation": slice(1397, 1597), "test": slice(1597, 1797)}
 """Which part of the seeded shuffle each split takes."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.records import Prediction
-from ldmlab.diffusion.parameterization import Eps, Reading
+from ldmlab.diffusion.parameterization import Eps, Preconditioning
 from ldmlab.diffusion.reverse import chain_step, gaussian_nll, log_variance, posterior_kl
 from ldmlab.diffusion.schedule import Schedule
 
@@ -41,13 +41,16 @@ class LearnedVariance(Eps):
             )
 
     def predict(
-        self, output: Float[Tensor, "b *both"], x: Float[Tensor, "b *shape"], reading: Reading
+        self,
+        output: Float[Tensor, "b *both"],
+        x: Float[Tensor, "b *shape"],
+        preconditioning: Preconditioning,
     ) -> Prediction:
         """x0 and eps from the first half of the channels, v from the second."""
         place = output.chunk(2, dim=1)[1]
-        prediction = super().predict(self.answer(output), x, reading)
+        prediction = super().predict(self.answer(output), x, preconditioning)
         # The network's output near 0 means the middle; it is not clipped to [0, 1].
-        return replace(prediction, variance_place=(place + 1) / 2)
+        return replace(prediction, variance_fraction=(place + 1) / 2)
 
     def answer(self, output: Float[Tensor, "b *both"]) -> Float[Tensor, "b *shape"]:
         """The first half of the channels."""
@@ -57,13 +60,13 @@ class LearnedVariance(Eps):
         self,
         output: Float[Tensor, "b *both"],
         x: Float[Tensor, "b *shape"],
-        reading: Reading,
+        preconditioning: Preconditioning,
         x0: Float[Tensor, "b *shape"],
         t: Float[Tensor, " b"],
         schedule: Schedule,
     ) -> Float[Tensor, " b"]:
         """The bound, for the variance alone."""
-        prediction = self.predict(output, x, reading)
+        prediction = self.predict(output, x, preconditioning)
         return self.vlb_weight * variance_bound(schedule, prediction, x, x0, t)
 
 
@@ -80,11 +83,11 @@ def variance_bound(
         ValueError: The prediction has no learned variance, or the schedule is no table.
     """
     count = schedule.num_steps
-    if prediction.variance_place is None or count is None:
+    if prediction.variance_fraction is None or count is None:
         raise ValueError("a learned variance needs a table of steps: a chain such as cosine")
     estimate = prediction.x0.detach()
     step = chain_step(schedule, t, count)
-    log_var = log_variance(step, schedule, count, prediction.variance_place, x)
+    log_var = log_variance(step, schedule, count, prediction.variance_fraction, x)
     kl = posterior_kl(step, x0, estimate, log_var)
     first = (t * count).round() <= 1
     nll = gaussian_nll(x0, estimate, log_var)

@@ -18,26 +18,26 @@ Coefficients = tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Preconditioning:
     """How a network is asked at one noise level, and how its output is read.
 
     Attributes:
-        scale: Factor of x before the network.
-        time: What the network sees as time.
+        c_in: Factor of x before the network.
+        c_noise: What the network sees as time.
         x0: Factors of x and of the output whose sum is the clean signal.
         eps: Factors of x and of the output whose sum is the noise.
     """
 
-    scale: Factor
-    time: Factor
+    c_in: Factor
+    c_noise: Factor
     x0: tuple[Factor, Factor]
     eps: tuple[Factor, Factor]
 
-    def as_numbers(self) -> Reading:
+    def as_numbers(self) -> Preconditioning:
         """The same for a whole batch at one time, which no step has to work out again."""
-        return Reading(
-            scale=float(self.scale),
-            time=float(self.time),
+        return Preconditioning(
+            c_in=float(self.c_in),
+            c_noise=float(self.c_noise),
             x0=(float(self.x0[0]), float(self.x0[1])),
             eps=(float(self.eps[0]), float(self.eps[1])),
         )
@@ -63,11 +63,11 @@ class Parameterization(ABC):
         p, q = self.coefficients(level)
         return level.alpha * q - level.sigma * p
 
-    def input_scale(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_in(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
         """Factor of x before the network (EDM's c_in): 1, or what keeps x at unit variance."""
         return torch.hypot(level.alpha, level.sigma).clamp(min=1).reciprocal()
 
-    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_noise(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
         """What the network sees as time (EDM's c_noise): the number of the table's entry."""
         return (self.num_times * t - 1).clamp(min=0)
 
@@ -86,7 +86,7 @@ class Parameterization(ABC):
         self,
         output: Float[Tensor, "b *out"],
         x: Float[Tensor, "b *shape"],
-        reading: Reading,
+        preconditioning: Preconditioning,
         x0: Float[Tensor, "b *shape"],
         t: Float[Tensor, " b"],
         schedule: Schedule,
@@ -94,24 +94,27 @@ class Parameterization(ABC):
         """What each sample's loss asks for beside the target: nothing, as a rule."""
         return x0.new_zeros(len(x0))
 
-    def reading(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Reading:
+    def preconditioning(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Preconditioning:
         """The inputs' scale and time, and the 2x2 solve of (x, output) for (x0, eps)."""
         p, q = self.coefficients(level)
         det = level.alpha * q - level.sigma * p
-        return Reading(
-            scale=self.input_scale(level),
-            time=self.network_time(t, level),
+        return Preconditioning(
+            c_in=self.c_in(level),
+            c_noise=self.c_noise(t, level),
             x0=(q / det, -level.sigma / det),
             eps=(-p / det, level.alpha / det),
         )
 
     def predict(
-        self, output: Float[Tensor, "b *out"], x: Float[Tensor, "b *shape"], reading: Reading
+        self,
+        output: Float[Tensor, "b *out"],
+        x: Float[Tensor, "b *shape"],
+        preconditioning: Preconditioning,
     ) -> Prediction:
         """The pair (x0, eps) that explains both the noised sample `x` and the network's output."""
         return Prediction(
-            x0=combine(reading.x0[0], x, reading.x0[1], output),
-            eps=combine(reading.eps[0], x, reading.eps[1], output),
+            x0=combine(preconditioning.x0[0], x, preconditioning.x0[1], output),
+            eps=combine(preconditioning.eps[0], x, preconditioning.eps[1], output),
         )
 
     def check(self, schedule: Schedule) -> None:
@@ -188,10 +191,10 @@ class EDM(Parameterization):
         skip, out = self.data_std**2 / total, s * self.data_std / total.sqrt()
         return (1 - skip) / out, -skip * s / out
 
-    def input_scale(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_in(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
         """c_in / alpha = 1 / sqrt(sigma² + alpha² data_std²)."""
         return torch.hypot(level.sigma, level.alpha * self.data_std).reciprocal()
 
-    def network_time(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_noise(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
         """ln(s) / 4."""
         return -level.log_snr / 8

@@ -11,9 +11,9 @@ from torch import Tensor
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
 from ldmlab.core.tensors import broadcast_like, combine, is_number
-from ldmlab.diffusion.parameterization import Parameterization, Reading
+from ldmlab.diffusion.parameterization import Parameterization, Preconditioning
 from ldmlab.diffusion.schedule import Schedule
-from ldmlab.diffusion.times import TrainingTimes
+from ldmlab.diffusion.timestep_sampler import TimestepSampler
 from ldmlab.diffusion.weighting import Weighting
 
 _REMEMBERED_TIMES = 4096
@@ -46,8 +46,8 @@ class DiffusionProcess:
         schedule: Noise level as a function of time.
         parameterization: What the network predicts.
         weighting: Weight of the error in eps as a function of time.
-        times: Distribution of the training times.
-        distance: Of a value's error: `l2` (squared) or `l1`.
+        timestep_sampler: Distribution of the training times.
+        loss_type: Of a value's error: `l2` (squared) or `l1`.
 
     Raises:
         ValueError: The parameterisation is singular on this schedule.
@@ -58,17 +58,17 @@ class DiffusionProcess:
         schedule: Schedule,
         parameterization: Parameterization,
         weighting: Weighting,
-        times: TrainingTimes,
-        distance: Literal["l1", "l2"] = "l2",
+        timestep_sampler: TimestepSampler,
+        loss_type: Literal["l1", "l2"] = "l2",
     ) -> None:
         parameterization.check(schedule)
         self.schedule = schedule
         self.parameterization = parameterization
         self.weighting = weighting
-        self.times = times
-        self.distance = distance
+        self.timestep_sampler = timestep_sampler
+        self.loss_type = loss_type
         # Samplers come back to the same few times for every batch.
-        self._known: dict[float | None, Reading] = {}
+        self._known: dict[float | None, Preconditioning] = {}
 
     def diffuse(
         self,
@@ -84,9 +84,9 @@ class DiffusionProcess:
         """The network under one conditioning as a function of (x, t)."""
 
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            reading = self._reading(t)
-            output = _output(network, x, reading, conditioning)
-            return self.parameterization.predict(output, x, reading)
+            preconditioning = self._preconditioning(t)
+            output = _output(network, x, preconditioning, conditioning)
+            return self.parameterization.predict(output, x, preconditioning)
 
         return denoise
 
@@ -103,48 +103,52 @@ class DiffusionProcess:
         weight is carried over by the Jacobian d eps / d target = alpha / (alpha q - sigma p).
         A parameterisation may add a term of its own.
         """
-        draw = self.times(self.schedule, noise, x0)
+        draw = self.timestep_sampler(self.schedule, noise, x0)
         t = draw.t
         eps = noise.normal(x0)
         level = self.schedule.level(t)
         x = self.diffuse(x0, t, eps)
-        reading = self.parameterization.reading(t, level)
-        output = _output(network, x, reading, conditioning)
+        preconditioning = self.parameterization.preconditioning(t, level)
+        output = _output(network, x, preconditioning, conditioning)
         answer = self.parameterization.answer(output)
         error = answer - self.parameterization.target(x0, eps, level)
         # Where no signal is left, weight and Jacobian are infinite and 0: take their limit.
         signal = level.with_some_signal().alpha
         jacobian = signal / self.parameterization.determinant(level)
-        if self.distance == "l2":
+        if self.loss_type == "l2":
             distance, scale = error.square(), jacobian.square()
         else:
             distance, scale = error.abs(), jacobian.abs()
         weight = self.weighting(self.schedule, t) * scale
         loss = distance.flatten(1).mean(1) * weight.to(error.dtype)
-        loss = loss + self.parameterization.further_loss(output, x, reading, x0, t, self.schedule)
+        loss = loss + self.parameterization.further_loss(
+            output, x, preconditioning, x0, t, self.schedule
+        )
         return LossTerms(per_sample=loss * draw.weight.to(loss), unweighted=loss.detach(), t=t)
 
-    def _reading(self, t: Tensor) -> Reading:
+    def _preconditioning(self, t: Tensor) -> Preconditioning:
         """How the network is asked and read at times `t`."""
         number = float(t) if is_number(t) else None
         if number in self._known:
             return self._known[number]
-        reading = self.parameterization.reading(t, self.schedule.level(t))
+        preconditioning = self.parameterization.preconditioning(t, self.schedule.level(t))
         if number is None:
-            return reading
+            return preconditioning
         if len(self._known) < _REMEMBERED_TIMES:
-            self._known[number] = reading.as_numbers()
-        return reading.as_numbers()
+            self._known[number] = preconditioning.as_numbers()
+        return preconditioning.as_numbers()
 
 
-def _output(network: Network, x: Tensor, reading: Reading, conditioning: Conditioning) -> Tensor:
+def _output(
+    network: Network, x: Tensor, preconditioning: Preconditioning, conditioning: Conditioning
+) -> Tensor:
     """The network's output for `x`, scaled and timed as the parameterisation wants it."""
-    if not isinstance(reading.scale, float):
-        x = broadcast_like(reading.scale, x) * x
-    elif reading.scale != 1:
-        x = reading.scale * x
-    if isinstance(reading.time, float):
-        time = x.new_full((len(x),), reading.time, dtype=torch.float32)
+    if not isinstance(preconditioning.c_in, float):
+        x = broadcast_like(preconditioning.c_in, x) * x
+    elif preconditioning.c_in != 1:
+        x = preconditioning.c_in * x
+    if isinstance(preconditioning.c_noise, float):
+        time = x.new_full((len(x),), preconditioning.c_noise, dtype=torch.float32)
     else:
-        time = reading.time.to(x.device, torch.float32).expand(len(x))
+        time = preconditioning.c_noise.to(x.device, torch.float32).expand(len(x))
     return network(x, time, conditioning).to(x.dtype)

@@ -19,7 +19,7 @@ Place = float | Float[Tensor, "b *shape"]
 Variance = Literal["beta", "beta_tilde", "learned"]
 
 
-def variance_place(variance: Variance, prediction: Prediction) -> Place:
+def variance_fraction(variance: Variance, prediction: Prediction) -> Place:
     """Where between log beta_tilde (0) and log beta (1) a reverse variance lies.
 
     Raises:
@@ -27,9 +27,9 @@ def variance_place(variance: Variance, prediction: Prediction) -> Place:
     """
     if variance != "learned":
         return 1.0 if variance == "beta" else 0.0
-    if prediction.variance_place is None:
+    if prediction.variance_fraction is None:
         raise UserError("variance=learned needs parameterization=learned_variance")
-    return prediction.variance_place
+    return prediction.variance_fraction
 
 
 def chain_step(schedule: Schedule, t: Float[Tensor, "*b"], num_steps: int) -> Transition:

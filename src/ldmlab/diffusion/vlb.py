@@ -20,7 +20,7 @@ from ldmlab.diffusion.reverse import (
     gaussian_nll,
     log_variance,
     posterior_kl,
-    variance_place,
+    variance_fraction,
 )
 from ldmlab.diffusion.schedule import Schedule
 
@@ -103,7 +103,7 @@ def variational_bound(
         step = chain_step(schedule, t, count)
         x = combine(step.start.alpha, x0, step.start.sigma, noise.normal(x0))
         prediction = denoiser(x, t)
-        place = variance_place(variance, prediction)
+        place = variance_fraction(variance, prediction)
         log_var = log_variance(step, schedule, count, place, x0)
         kl = posterior_kl(step, x0, prediction.x0, log_var)
         columns.append(kl.flatten(1).sum(1) * ((count - 1) / drawn))
@@ -111,7 +111,7 @@ def variational_bound(
     step = chain_step(schedule, t, count)
     x = combine(step.start.alpha, x0, step.start.sigma, noise.normal(x0))
     prediction = denoiser(x, t)
-    place = variance_place(decoder_variance or variance, prediction)
+    place = variance_fraction(decoder_variance or variance, prediction)
     nll = discretised_nll if decoder == "discretised" else gaussian_nll
     last = nll(x0, prediction.x0, log_variance(step, schedule, count, place, x0))
     return VariationalBound(

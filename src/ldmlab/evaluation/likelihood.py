@@ -13,11 +13,11 @@ from torch import Tensor
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch
-from ldmlab.data.memory import BatchDataset
+from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.diffusion.probability_flow import Trace, log_likelihood
 from ldmlab.diffusion.reverse import Variance
 from ldmlab.diffusion.vlb import variational_bound
-from ldmlab.evaluation.evaluation import Metric, OnProgress, Subject
+from ldmlab.evaluation.protocol import Metric, OnProgress, Subject
 from ldmlab.nn.realnvp import RealNVP
 
 CHUNK = 16

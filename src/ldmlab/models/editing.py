@@ -39,9 +39,9 @@ def image_to_image(
     """
     schedule = model.process.schedule
     z = model.codec.encode(images).mean
-    times = sampler.times(schedule, start=strength)
-    x = model.process.diffuse(z, times[0], noise.normal(z))
-    return model.codec.decode(sampler(denoiser, x, times, schedule, noise))
+    timesteps = sampler.timesteps(schedule, start=strength)
+    x = model.process.diffuse(z, timesteps[0], noise.normal(z))
+    return model.codec.decode(sampler(denoiser, x, timesteps, schedule, noise))
 
 
 @torch.no_grad()
@@ -73,9 +73,9 @@ def inpaint(
     known = model.codec.encode(torch.where(unknown > 0.5, 0.0, images)).mean
     kept = 1 - F.max_pool2d((unknown > 0.5).to(known.dtype), model.codec.factor)
     painter = Inpainting(sampler, known, kept.expand_as(known), resamplings)
-    times = sampler.times(schedule)
-    start = noise.normal(known) * float(schedule.level(times[0]).scale)
-    painted = model.codec.decode(painter(denoiser, start, times, schedule, noise))
+    timesteps = sampler.timesteps(schedule)
+    start = noise.normal(known) * float(schedule.level(timesteps[0]).scale)
+    painted = model.codec.decode(painter(denoiser, start, timesteps, schedule, noise))
     return torch.where(unknown > 0.5, painted, images)
 
 
@@ -101,5 +101,5 @@ def invert(
     """
     schedule = model.process.schedule
     # Not from t = 0, where a target such as x0 says nothing about the noise.
-    times = sampler.times(schedule).clamp(min=schedule.first_time).unique()
-    return sampler(denoiser, model.codec.encode(images).mean, times, schedule, noise)
+    timesteps = sampler.timesteps(schedule).clamp(min=schedule.first_time).unique()
+    return sampler(denoiser, model.codec.encode(images).mean, timesteps, schedule, noise)

@@ -23,14 +23,14 @@ class ConditionalNetwork(nn.Module):
     """A U-Net and its conditioner: everything that stage two trains.
 
     Args:
-        unet: The network; its input channels count the conditioner's maps.
+        backbone: The network; its input channels count the conditioner's maps.
         conditioner: Embeds the condition; trained with the network.
     """
 
-    def __init__(self, unet: UNet, conditioner: Conditioner) -> None:
+    def __init__(self, backbone: UNet, conditioner: Conditioner) -> None:
         super().__init__()
         # Convolutions over few pixels and many channels are faster with the channels last.
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.conditioner = conditioner
 
     def forward(
@@ -39,7 +39,7 @@ class ConditionalNetwork(nn.Module):
         """The network's output for noised latents under a conditioning."""
         if conditioning.maps is not None:
             x = torch.cat([x, conditioning.maps.to(x.dtype)], dim=1)
-        return self.unet(x, time, tokens=conditioning.tokens, vector=conditioning.vector)
+        return self.backbone(x, time, tokens=conditioning.tokens, vector=conditioning.vector)
 
 
 class LatentDiffusion(nn.Module):
@@ -66,7 +66,9 @@ class LatentDiffusion(nn.Module):
         self.process = process
         self.condition_dropout = condition_dropout
         # Times that learn from the losses travel with the checkpoints.
-        self.times = process.times if isinstance(process.times, nn.Module) else None
+        self.timestep_sampler = (
+            process.timestep_sampler if isinstance(process.timestep_sampler, nn.Module) else None
+        )
 
     @property
     def device(self) -> torch.device:
@@ -134,8 +136,8 @@ class LatentDiffusion(nn.Module):
         conditions: Batch,
         guidance: Guidance | None = None,
         also: Sequence[Batch] = (),
-        avoid: Batch | None = None,
-        weak: LatentDiffusion | None = None,
+        negative: Batch | None = None,
+        autoguidance: LatentDiffusion | None = None,
     ) -> Denoiser:
         """The denoiser of latents that a sampler follows.
 
@@ -143,15 +145,15 @@ class LatentDiffusion(nn.Module):
             conditions: The condition of each sample.
             guidance: How to strengthen it; the model as trained by default.
             also: Further conditions of each sample, all to hold at once (Liu et al. 2022).
-            avoid: What to be guided away from, in the place of no condition.
-            weak: A worse model over the same codec and schedule, under the same conditions, to
-                be guided away from (autoguidance, Karras et al. 2024).
+            negative: What to be guided away from, in the place of no condition.
+            autoguidance: A worse model over the same codec and schedule, under the same
+                conditions, to be guided away from (Karras et al. 2024).
 
         Raises:
-            ValueError: Both `avoid` and `weak` are given.
+            ValueError: Both `negative` and `autoguidance` are given.
             UserError: A batch lacks the condition that the model needs.
         """
-        if avoid is not None and weak is not None:
+        if negative is not None and autoguidance is not None:
             raise ValueError("guide away from a condition or from a weak network, not from both")
         condition = self._selected(conditions)
         null = self._denoiser(condition, known=False)
@@ -160,10 +162,10 @@ class LatentDiffusion(nn.Module):
             parts = [wanted, *(self._denoiser(self._selected(further)) for further in also)]
             wanted = compose(parts, null, [1.0] * len(parts))
         against = null
-        if avoid is not None:
-            against = self._denoiser(self._selected(avoid))
-        elif weak is not None:
-            against = weak._denoiser(weak._selected(conditions))
+        if negative is not None:
+            against = self._denoiser(self._selected(negative))
+        elif autoguidance is not None:
+            against = autoguidance._denoiser(autoguidance._selected(conditions))
         return (guidance or NoGuidance())(wanted, against, self.process.schedule)
 
     @torch.no_grad()
@@ -179,7 +181,7 @@ class LatentDiffusion(nn.Module):
         """Carry noise to images with a denoiser of `count` latents; otherwise as `sample`."""
         height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
         factor = self.codec.factor
-        times = sampler.times(self.process.schedule)
+        timesteps = sampler.timesteps(self.process.schedule)
         like = torch.empty(
             count,
             self.codec.latent_channels,
@@ -187,9 +189,9 @@ class LatentDiffusion(nn.Module):
             width // factor,
             device=self.device,
         )
-        start = noise.normal(like) * float(self.process.schedule.level(times[0]).scale)
+        start = noise.normal(like) * float(self.process.schedule.level(timesteps[0]).scale)
         return self.codec.decode(
-            sampler(denoiser, start, times, self.process.schedule, noise, on_step)
+            sampler(denoiser, start, timesteps, self.process.schedule, noise, on_step)
         )
 
     def _selected(self, conditions: Batch) -> Tensor:

@@ -13,10 +13,10 @@ from ldmlab.autoencoding.bottlenecks import Latent
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Batch
-from ldmlab.evaluation.metrics import psnr
-from ldmlab.training.lr_schedules import LRSchedule
-from ldmlab.training.optimizers import OptimizerFactory
-from ldmlab.training.steps import StepModule, StepTerms
+from ldmlab.evaluation.distances import psnr
+from ldmlab.training.optimizers.factories import OptimizerFactory
+from ldmlab.training.optimizers.lr_schedules import LRSchedule
+from ldmlab.training.step_module import StepModule, StepTerms
 
 
 class AutoencoderModule(StepModule):
@@ -28,13 +28,13 @@ class AutoencoderModule(StepModule):
     Args:
         autoencoder: What is trained.
         loss: Reconstruction, perception and bottleneck.
-        adversary: The discriminator and its game; None for training without one.
+        adversary: The discriminator; None for training without one.
         optimizer: Makes the autoencoder's optimiser.
         discriminator_optimizer: Makes the discriminator's optimiser.
         lr_schedule: Factor of both learning rates.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
-        accumulate: Parts that a batch is taken in.
+        accumulate_grad_batches: Parts that a batch is taken in.
     """
 
     trained = ("autoencoder", "discriminator")
@@ -50,9 +50,9 @@ class AutoencoderModule(StepModule):
         lr_schedule: LRSchedule,
         seed: int = 0,
         max_steps: int = 1000,
-        accumulate: int = 1,
+        accumulate_grad_batches: int = 1,
     ) -> None:
-        super().__init__(seed, max_steps, accumulate)
+        super().__init__(seed, max_steps, accumulate_grad_batches)
         self.autoencoder = autoencoder
         self.loss = loss
         self.adversary = adversary
@@ -78,17 +78,21 @@ class AutoencoderModule(StepModule):
         if self.adversary is None:
             return StepTerms(terms.total, logs)
         if self.step < self.adversary.start:
-            return StepTerms(terms.total + self.adversary.idle(), logs)
-        game = self.adversary(
+            return StepTerms(terms.total + self.adversary.zero_loss(), logs)
+        adversarial = self.adversary(
             image, reconstruction, terms.likelihood, self.autoencoder.last_layer, self._average
         )
         logs |= {
-            "discriminator": game.discriminator,
-            "adversarial_weight": game.weight,
-            "logits_real": game.real,
-            "logits_fake": game.fake,
+            "discriminator": adversarial.discriminator,
+            "adversarial_weight": adversarial.weight,
+            "logits_real": adversarial.real,
+            "logits_fake": adversarial.fake,
         }
-        return StepTerms(terms.total + game.generator + game.discriminator, logs, players=2)
+        return StepTerms(
+            terms.total + adversarial.generator + adversarial.discriminator,
+            logs,
+            num_active_optimizers=2,
+        )
 
     def _average(self, gradient: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(gradient.clone(), reduce_op="mean")

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
-from ldmlab.data.batches import StepBatches, blocks_of
-from ldmlab.data.memory import BatchDataset
-from ldmlab.training.steps import StepModule
+from ldmlab.data.sampling.datasets import BatchDataset
+from ldmlab.data.sampling.step_batches import StepBatches, blocks_of
+from ldmlab.training.step_module import StepModule
 
 
 class _Answer(Dataset[Any]):

@@ -10,12 +10,12 @@ from torch import nn
 
 from ldmlab.core.random import Noise, SampleNoise, derive_seed
 from ldmlab.core.records import Batch, LossTerms
-from ldmlab.diffusion.times import LossSecondMoment
+from ldmlab.diffusion.timestep_sampler import LossSecondMoment
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.training.ema import EMA, Decay
-from ldmlab.training.lr_schedules import LRSchedule
-from ldmlab.training.optimizers import OptimizerFactory
-from ldmlab.training.steps import StepModule, StepTerms
+from ldmlab.training.optimizers.factories import OptimizerFactory
+from ldmlab.training.optimizers.lr_schedules import LRSchedule
+from ldmlab.training.step_module import StepModule, StepTerms
 
 
 class DiffusionModule(StepModule):
@@ -28,7 +28,7 @@ class DiffusionModule(StepModule):
         ema: Decay of the average, or of several, the first of which is shown and judged.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
-        accumulate: Parts that a batch is taken in.
+        accumulate_grad_batches: Parts that a batch is taken in.
     """
 
     trained = ("network",)
@@ -42,9 +42,9 @@ class DiffusionModule(StepModule):
         ema: Decay | Sequence[Decay],
         seed: int = 0,
         max_steps: int = 1000,
-        accumulate: int = 1,
+        accumulate_grad_batches: int = 1,
     ) -> None:
-        super().__init__(seed, max_steps, accumulate)
+        super().__init__(seed, max_steps, accumulate_grad_batches)
         self.model = model
         self.ema = EMA(model.network, *(ema if isinstance(ema, Sequence) else [ema]))
         self.optimizer = optimizer
@@ -69,7 +69,7 @@ class DiffusionModule(StepModule):
 
     def _remember(self, terms: LossTerms) -> None:
         """Let times that learn from losses see those of all processes."""
-        times = self.model.process.times
+        times = self.model.process.timestep_sampler
         if isinstance(times, LossSecondMoment):
             t, losses = self.all_gather((terms.t, terms.unweighted))
             times.observe(t.flatten(), losses.flatten())

@@ -18,11 +18,11 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ldmlab.core.errors import UserError
-from ldmlab.training.checkpoints import AtomicCheckpointIO, Resume, first_difference
 from ldmlab.training.datamodule import BatchDataModule
-from ldmlab.training.launched import bound_to_launcher
-from ldmlab.training.metrics_file import MetricsFile
-from ldmlab.training.steps import StepCounter, StepModule
+from ldmlab.training.loggers.metrics_file import MetricsFile
+from ldmlab.training.orphan_guard import bound_to_launcher
+from ldmlab.training.resume import AtomicCheckpointIO, Resume, first_difference
+from ldmlab.training.step_module import StepCounter, StepModule
 
 Observers = Sequence[L.Callback]
 

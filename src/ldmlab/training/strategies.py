@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
 from ldmlab.training.sharding import parts_of_state, shard, whole_state
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 
 def ddp(timeout: float = 1800.0) -> DDPStrategy:

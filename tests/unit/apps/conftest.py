@@ -11,8 +11,8 @@ import pytest
 from omegaconf import DictConfig
 
 import ldmlab
-from ldmlab.apps.cli import main
-from ldmlab.apps.verbs import VERBS, Source, Verb
+from ldmlab.apps.cli.main import main
+from ldmlab.apps.cli.verbs import VERBS, Source, Verb
 
 _FILES = {
     "config.yaml": """
@@ -30,7 +30,7 @@ _FILES = {
         stage: all
         run_id: null
         config: null
-        caption: null
+        prompt: null
         paths: {runs: runs}
         codec: {run: null}
         sweep: {metric: loss}
@@ -44,7 +44,7 @@ _FILES = {
     "sampler/euler.yaml": "{steps: 20, churn: 1.0}",
     "trainer/cpu.yaml": "{devices: 1, num_nodes: 1, accelerator: cpu}",
     "experiment/toy.yaml": "# @package _global_\nstages: {diffusion: {max_steps: 20}}",
-    "sample.yaml": "run: ???\ncaption: null\nout: null\nnum_samples: 4",
+    "sample.yaml": "run: ???\nprompt: null\nout: null\nnum_samples: 4",
 }
 
 

@@ -53,7 +53,7 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
 
 def test_an_idle_adversary_touches_every_parameter_with_zero() -> None:
     adversary = Adversary(PatchDiscriminator(3, 8, 2), start=10)
-    adversary.idle().backward()
+    adversary.zero_loss().backward()
     for parameter in adversary.parameters():
         assert parameter.grad is not None
         assert not parameter.grad.any()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ldmlab.autoencoding.make_vistas_trunk import train_trunk
 from ldmlab.autoencoding.vistas_trunk import TRUNK_ASSET, VistasPerceptual
 from ldmlab.data.vistas.dataset import Vistas
+from make_vistas_trunk import train_trunk
 
 IMAGES = Vistas("test", 32).__getitems__(list(range(32))).image
 assert IMAGES is not None

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldmlab.apps.build import build_codec, build_diffusion_module, build_model
-from ldmlab.apps.compose import compose
+from ldmlab.apps.build.experiment import build_codec, build_diffusion_module, build_model
+from ldmlab.apps.config.compose import compose
 from ldmlab.conditioning.hf_text import HFText
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, DataSpec
-from ldmlab.training.checkpoints import load_weights
+from ldmlab.training.resume import load_weights
 
 transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
 
@@ -91,7 +91,7 @@ def test_states_computed_ahead_are_the_condition(encoders: Path, family: str) ->
 
 
 def test_what_is_computed_ahead_is_named(encoders: Path) -> None:
-    names = [HFText(str(encoders / name), length).frozen for name, length in
+    names = [HFText(str(encoders / name), length).cache_key for name, length in
              (("bert", 12), ("bert", 12), ("bert", 11), ("other", 12))]  # fmt: skip
     assert names[0] == names[1] and names[0] not in names[2:]
 
@@ -107,7 +107,8 @@ def test_sizes_are_known_without_weights(encoders: Path, family: str) -> None:
 def module(encoder: Path):
     cfg = compose([
         "conditioner=hf_text", f"conditioner.encoder={encoder}", "conditioner.max_length=12",
-        "codec=identity", "unet.channels=8", "unet.channel_mult=[1,2]", "unet.head_channels=8",
+        "codec=identity", "network.channels=8", "network.channel_mult=[1,2]",
+        "network.head_channels=8",
     ])  # fmt: skip
     return build_diffusion_module(cfg, build_model(cfg, SPEC, build_codec(cfg, SPEC)))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.data.sharded import PER_SHARD, sample, write_tar
 
-from ldmlab.data.laion import Shards
+from ldmlab.data.shards.dataset import Shards
 
 
 @pytest.fixture

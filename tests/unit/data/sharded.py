@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ldmlab.core.records import Batch
-from ldmlab.data.batches import StepBatches
-from ldmlab.data.pictures import Pictures
+from ldmlab.data.images.dataset import ImageDataset
+from ldmlab.data.sampling.step_batches import StepBatches
 from ldmlab.data.specimens.scenes import scenes
 
 PER_SHARD = (5, 1, 7, 4)
@@ -30,8 +30,8 @@ def write_tar(path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORMA
     return path
 
 
-def sample(key: str, image: bytes = JPEG, text: str | None = None, **facts: object):
-    files = {f"{key}.jpg": image, f"{key}.json": json.dumps(FACTS | facts).encode()}
+def sample(key: str, image: bytes = JPEG, text: str | None = None, **metadata: object):
+    files = {f"{key}.jpg": image, f"{key}.json": json.dumps(FACTS | metadata).encode()}
     return files if text is None else files | {f"{key}.txt": text.encode()}
 
 
@@ -50,7 +50,7 @@ EVERY = sorted(f"{number}-{k}" for number, count in enumerate(PER_SHARD) for k i
 class Ids(torch.utils.data.Dataset[tuple[str, ...]]):
     """The captions of a data set, which name its samples."""
 
-    def __init__(self, data: Pictures) -> None:
+    def __init__(self, data: ImageDataset) -> None:
         self.data = data
 
     def __getitems__(self, indices: list[int]) -> tuple[str, ...]:
@@ -59,7 +59,9 @@ class Ids(torch.utils.data.Dataset[tuple[str, ...]]):
         return batch.caption or ()
 
 
-def stream(data: Pictures, steps: int, workers: int = 0, start: int = 0, rank: int = 0, world=1):
+def stream(
+    data: ImageDataset, steps: int, workers: int = 0, start: int = 0, rank: int = 0, world=1
+):
     """The samples of some steps, as training loads them."""
     batches = StepBatches(len(data), 4, 5, start, rank, world, data.blocks)
     loader = DataLoader(Ids(data), batch_sampler=batches, num_workers=workers, collate_fn=tuple)

@@ -26,7 +26,7 @@ from ldmlab.diffusion.schedule import (
     sigmoid,
     zero_terminal_snr,
 )
-from ldmlab.diffusion.times import LogitNormal, Stratified, Uniform
+from ldmlab.diffusion.timestep_sampler import LogitNormal, Stratified, Uniform
 from ldmlab.diffusion.weighting import EDM as EDMWeight
 from ldmlab.diffusion.weighting import VLB, MinSNR, SoftMinSNR, Sum, Unit, Velocity, Weighting
 
@@ -49,7 +49,7 @@ def test_solving_a_target_gives_back_what_it_was_made_of(
     times = torch.tensor(t, dtype=torch.float64)
     level = cosine().level(times)
     x = broadcast_like(level.alpha, x0) * x0 + broadcast_like(level.sigma, x0) * eps
-    prediction = which.predict(which.target(x0, eps, level), x, which.reading(times, level))
+    prediction = which.predict(which.target(x0, eps, level), x, which.preconditioning(times, level))
     torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-11)
     torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=1e-11)
 
@@ -136,7 +136,7 @@ def test_a_parameterisation_may_add_a_loss_of_its_own() -> None:
 @pytest.mark.parametrize("which", [Eps(4000), X0(), V()])
 def test_a_network_sees_the_number_of_the_tables_entry(which: Parameterization) -> None:
     t = torch.tensor([1 / which.num_times, 0.5, 1.0], dtype=torch.float64)
-    seen = which.reading(t, cosine().level(t)).time
+    seen = which.preconditioning(t, cosine().level(t)).c_noise
     expected = [0.0, which.num_times / 2 - 1, which.num_times - 1.0]
     torch.testing.assert_close(seen, torch.tensor(expected, dtype=torch.float64))
 
@@ -189,8 +189,8 @@ def test_inputs_never_exceed_unit_size() -> None:
     t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
     for schedule in SCHEDULES:
         level = schedule.level(t)
-        assert float((V().input_scale(level) * level.scale).max()) <= 1 + 1e-12
-    assert torch.equal(Eps().input_scale(RectifiedFlow().level(t)), torch.ones_like(t))
+        assert float((V().c_in(level) * level.scale).max()) <= 1 + 1e-12
+    assert torch.equal(Eps().c_in(RectifiedFlow().level(t)), torch.ones_like(t))
 
 
 def test_the_network_sees_the_published_integer_step() -> None:

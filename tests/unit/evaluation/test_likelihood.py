@@ -17,10 +17,10 @@ from ldmlab.diffusion.parameterization import V
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.schedule import cosine
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
-from ldmlab.evaluation.evaluation import Subject
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
+from ldmlab.evaluation.protocol import Subject
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 from ldmlab.nn.realnvp import RealNVP
 from ldmlab.nn.unet import UNet

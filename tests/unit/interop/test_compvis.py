@@ -15,10 +15,10 @@ from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.diffusion.guidance import ClassifierFree
 from ldmlab.diffusion.samplers.ddim import DDIM
-from ldmlab.interop import compvis
-from ldmlab.interop.compvis_autoencoder import build_autoencoder
-from ldmlab.interop.compvis_conditioner import build_conditioner
-from ldmlab.interop.compvis_unet import build_unet
+from ldmlab.interop.compvis import model as compvis
+from ldmlab.interop.compvis.autoencoder import build_autoencoder
+from ldmlab.interop.compvis.conditioner import build_conditioner
+from ldmlab.interop.compvis.unet import build_unet
 
 UNET = {
     "in_channels": 2,
@@ -228,7 +228,7 @@ def test_a_condition_without_a_counterpart_is_handed_on() -> None:
     conditioner = model.network.conditioner
     assert conditioner.map_channels == 3
     x, maps = torch.randn(2, 2, 8, 8), torch.randn(2, 3, 8, 8)
-    together = model.network.unet(torch.cat([x, maps], 1), torch.tensor([3, 7]))
+    together = model.network.backbone(torch.cat([x, maps], 1), torch.tensor([3, 7]))
     given = model.network(x, torch.tensor([3.0, 7.0]), conditioner(maps))
     torch.testing.assert_close(given, together)
     with pytest.raises(UserError, match="latents of masked images") as caught:

@@ -35,14 +35,14 @@ from ldmlab.diffusion.schedule import (
     sigmoid,
     zero_terminal_snr,
 )
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
-from ldmlab.interop import compvis
-from ldmlab.interop.diffusers_autoencoder import autoencoder_config
-from ldmlab.interop.diffusers_import import import_pipeline
-from ldmlab.interop.diffusers_pipeline import to_diffusers_unet, write_pipeline
-from ldmlab.interop.diffusers_scheduler import process_of, scheduler_config
-from ldmlab.interop.diffusers_unet import unet_config
+from ldmlab.interop.compvis import model as compvis
+from ldmlab.interop.diffusers.autoencoder import autoencoder_config
+from ldmlab.interop.diffusers.import_model import import_pipeline
+from ldmlab.interop.diffusers.pipeline import to_diffusers_unet, write_pipeline
+from ldmlab.interop.diffusers.scheduler import process_of, scheduler_config
+from ldmlab.interop.diffusers.unet import unet_config
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 from ldmlab.nn.unet import UNet
 
@@ -90,7 +90,7 @@ def ours(model: LatentDiffusion, kind: str, sampler: DDIM, scale: float = 1.0) -
     guidance = None if scale == 1 else ClassifierFree(scale)
     schedule = model.process.schedule
     denoiser = model.guided(batch(kind), guidance)
-    z = sampler(denoiser, noise(), sampler.times(schedule), schedule, SampleNoise(0, range(2)))
+    z = sampler(denoiser, noise(), sampler.timesteps(schedule), schedule, SampleNoise(0, range(2)))
     return (model.codec.decode(z) / 2 + 0.5).clamp(0, 1)
 
 
@@ -196,7 +196,7 @@ def test_pixels_and_v_on_a_schedule_without_signal_at_its_end(tmp_path: Path) ->
     sampler = DDIM(10)
     with torch.no_grad():
         denoiser = model.guided(Batch(torch.arange(2)))
-        want = sampler(denoiser, x, sampler.times(schedule), schedule, SampleNoise(0, range(2)))
+        want = sampler(denoiser, x, sampler.timesteps(schedule), schedule, SampleNoise(0, range(2)))
     close(torch.from_numpy(drawn).movedim(-1, 1), (want / 2 + 0.5).clamp(0, 1), 1e-4)
     back = import_pipeline(tmp_path).model
     assert isinstance(back, LatentDiffusion) and isinstance(back.codec, IdentityCodec)
@@ -266,11 +266,11 @@ def test_a_process_without_counterpart_is_named(process: DiffusionProcess, words
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"channels": 48, "num_heads": 1}, "unet.channels=48"),
-        ({"num_heads": 8, "attention_factors": [1]}, "unet.num_heads=8"),
+        ({"channels": 48, "num_heads": 1}, "network.channels=48"),
+        ({"num_heads": 8, "attention_factors": [1]}, "network.num_heads=8"),
         ({"num_heads": 1, "token_dim": 4, "resample_blocks": True}, "unet.resample_blocks"),
         ({"num_heads": 1, "vector_dim": 4}, "unet.vector_dim"),
-        ({"num_heads": 1, "num_res_blocks": 0}, "unet.num_res_blocks=0"),
+        ({"num_heads": 1, "num_res_blocks": 0}, "network.num_res_blocks=0"),
     ],
 )
 def test_a_unet_without_counterpart_is_named(options: dict[str, Any], words: str) -> None:

@@ -10,15 +10,15 @@ from tests.golden import configurations
 from tests.golden.test_published import on_meta
 from torch import nn
 
-from ldmlab.apps.instantiate import build
+from ldmlab.apps.config.instantiate import build
 from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.core.errors import UserError
-from ldmlab.interop import compvis
-from ldmlab.interop.anatomy import unet_options
-from ldmlab.interop.diffusers_autoencoder import autoencoder_config, autoencoder_layers
-from ldmlab.interop.diffusers_unet import unet_config, unet_layers
-from ldmlab.interop.leaves import leaves_of, process_leaves, spec_of
-from ldmlab.interop.renaming import Renaming
+from ldmlab.interop.common.introspect import unet_options
+from ldmlab.interop.common.key_map import Renaming
+from ldmlab.interop.common.to_config import leaves_of, process_leaves, spec_of
+from ldmlab.interop.compvis import model as compvis
+from ldmlab.interop.diffusers.autoencoder import autoencoder_config, autoencoder_layers
+from ldmlab.interop.diffusers.unet import unet_config, unet_layers
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 WORDS = [*SPECIALS, *(f"word{i}" for i in range(30_522 - len(SPECIALS)))]
@@ -50,17 +50,17 @@ def test_leaves_build_the_published_model(name: str) -> None:
         autoencoder = build(leaves["autoencoder"], bottleneck=build(leaves["bottleneck"]))
         conditioner = build(leaves["conditioner"], spec=spec, factor=model.codec.factor)
         wired = {"in_channels", "out_channels", "token_dim", "vector_dim"}
-        options = unet_options(model.network.unet)
-        unet = build(leaves["unet"], **{key: options[key] for key in wired})
+        options = unet_options(model.network.backbone)
+        unet = build(leaves["network"], **{key: options[key] for key in wired})
     assert shapes(autoencoder) == shapes(model.codec.autoencoder)  # type: ignore[arg-type]
     assert shapes(conditioner) == shapes(model.network.conditioner)
-    assert shapes(unet) == shapes(model.network.unet)
+    assert shapes(unet) == shapes(model.network.backbone)
     assert unet_options(unet) == options
     assert torch.equal(
         build(leaves["schedule"]).betas,
         model.process.schedule.betas,  # type: ignore[attr-defined]
     )
-    assert leaves["stages"]["diffusion"]["distance"] == model.process.distance
+    assert leaves["stages"]["diffusion"]["loss_type"] == model.process.loss_type
 
 
 @pytest.mark.parametrize("name", [NAMES[1], NAMES[2], NAMES[5]])
@@ -68,7 +68,7 @@ def test_the_published_networks_in_diffusers(name: str) -> None:
     import diffusers
 
     model = load(name)
-    unet, autoencoder = model.network.unet, model.codec.autoencoder
+    unet, autoencoder = model.network.backbone, model.codec.autoencoder
     vae = diffusers.VQModel if hasattr(autoencoder.bottleneck, "codes") else diffusers.AutoencoderKL
     if "churches" in name:
         with pytest.raises(UserError, match=r"unet\.num_heads=8 has no counterpart"):

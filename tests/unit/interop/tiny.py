@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ldmlab.conditioning.vocabulary_making import build_vocabulary
-from ldmlab.interop import compvis
-from ldmlab.interop.compvis_autoencoder import build_autoencoder
-from ldmlab.interop.compvis_conditioner import build_conditioner
-from ldmlab.interop.compvis_unet import build_unet
+from ldmlab.interop.compvis import model as compvis
+from ldmlab.interop.compvis.autoencoder import build_autoencoder
+from ldmlab.interop.compvis.conditioner import build_conditioner
+from ldmlab.interop.compvis.unet import build_unet
 
 WORDS = build_vocabulary(["a red house on the left", "dark hills"])
 KINDS = ("none", "class", "mask", "text")

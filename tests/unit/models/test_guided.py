@@ -15,7 +15,7 @@ from ldmlab.diffusion.parameterization import EDM, X0, Parameterization, V
 from ldmlab.diffusion.process import Denoiser, DiffusionProcess
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.schedule import cosine
-from ldmlab.diffusion.times import Uniform
+from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
 from ldmlab.models.editing import image_to_image, inpaint, invert
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
@@ -78,7 +78,7 @@ def test_guidance_away_from_the_condition_itself_changes_nothing(
     model: LatentDiffusion, asked: Batch, x: Tensor
 ) -> None:
     plain = _eps(model.guided(asked), x)
-    for away in ({"avoid": asked}, {"weak": model}):
+    for away in ({"negative": asked}, {"autoguidance": model}):
         torch.testing.assert_close(
             _eps(model.guided(asked, ClassifierFree(3.0), **away), x), plain, atol=1e-5, rtol=1e-5
         )
@@ -89,13 +89,13 @@ def test_a_weak_model_stands_for_no_condition(
 ) -> None:
     weak = _model(1)
     strong, poor = _eps(model.guided(asked), x), _eps(weak.guided(asked), x)
-    got = _eps(model.guided(asked, ClassifierFree(3.0), weak=weak), x)
+    got = _eps(model.guided(asked, ClassifierFree(3.0), autoguidance=weak), x)
     torch.testing.assert_close(got, poor + 3 * (strong - poor), atol=1e-5, rtol=1e-5)
 
 
 def test_two_things_to_move_away_from_are_refused(model: LatentDiffusion, asked: Batch) -> None:
     with pytest.raises(ValueError, match="not from both"):
-        model.guided(asked, ClassifierFree(2.0), avoid=asked, weak=model)
+        model.guided(asked, ClassifierFree(2.0), negative=asked, autoguidance=model)
 
 
 def test_inpainting_keeps_the_known_pixels_exactly(
@@ -148,5 +148,5 @@ def test_an_inverted_image_is_drawn_again(model: LatentDiffusion, asked: Batch, 
     start = invert(model, denoiser, x, sampler, noise)
     assert (start - x).square().mean() > 0.01
     with torch.no_grad():
-        again = sampler(denoiser, start, sampler.times(schedule), schedule, noise)
+        again = sampler(denoiser, start, sampler.timesteps(schedule), schedule, noise)
     torch.testing.assert_close(again, x, atol=0.05, rtol=0)

@@ -17,7 +17,7 @@ from ldmlab.conditioning.text import TextConditioner
 from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.nn.text_transformer import TextTransformer
 from ldmlab.nn.unet import UNet
-from ldmlab.training.muon import Muon
+from ldmlab.training.optimizers.muon import Muon
 from ldmlab.training.sharding import parts_of_state, shard, whole, whole_state
 
 

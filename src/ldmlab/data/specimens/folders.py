@@ -91,7 +91,7 @@ def shards(out: Path, count: int, size: int, seed: int) -> None:
         files: dict[str, bytes] = {}
         for k, scene in enumerate(pictures[start : start + _PER_SHARD]):
             key = f"{number:05d}{k:04d}"
-            facts = {
+            metadata = {
                 "url": f"https://example.org/{key}.jpg",
                 "key": key,
                 "status": "success",
@@ -100,7 +100,7 @@ def shards(out: Path, count: int, size: int, seed: int) -> None:
                 "height": scene.image.height,
             }
             files[f"{key}.jpg"] = scene.encoded()
-            files[f"{key}.json"] = json.dumps(facts).encode()
+            files[f"{key}.json"] = json.dumps(metadata).encode()
             files[f"{key}.txt"] = scene.caption.encode()
         (out / f"{number:05d}.tar").write_bytes(tar_of(files))
         stats = {"count": len(files) // 3, "successes": len(files) // 3, "failed_to_download": 0}
@@ -108,7 +108,7 @@ def shards(out: Path, count: int, size: int, seed: int) -> None:
 
 
 def _named(count: int, size: int, seed: int) -> list[tuple[str, Scene]]:
-    """Pictures with names in two folders."""
+    """ImageDataset with names in two folders."""
     pictures = scenes(count, size, seed, wide=True)
     return [(f"{'ab'[k % 2]}/{k:04d}", scene) for k, scene in enumerate(pictures)]
 

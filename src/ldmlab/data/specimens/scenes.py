@@ -1,4 +1,4 @@
-"""Pictures for specimen data sets: landscapes of the procedural world, encoded as files."""
+"""ImageDataset for specimen data sets: landscapes of the procedural world, encoded as files."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
-from ldmlab.data.listing import check_split
+from ldmlab.data.sources.listing import check_split
 from ldmlab.data.vistas.caption import captions
 from ldmlab.data.vistas.render import render
 from ldmlab.data.vistas.scene import CLASSES, Scenes, sample_scenes

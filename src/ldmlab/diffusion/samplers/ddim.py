@@ -20,7 +20,7 @@ class DDIM(Sampler):
     """x_s = alpha_s x0 + sqrt(sigma_s² - v²) eps + v z (Song et al. 2021, equation 12).
 
     Args:
-        eta: 0 is deterministic, and runs backwards on rising times (inversion);
+        eta: 0 is deterministic, and runs backwards on rising timesteps (inversion);
             1 on every step of the table is DDPM with `beta_tilde`.
     """
 
@@ -30,19 +30,19 @@ class DDIM(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]."""
-        step = transitions(schedule, times)
-        # Rising times have no forward variance: they are deterministic, an inversion.
+        """Carry `x` from timesteps[0] to timesteps[-1]."""
+        step = transitions(schedule, timesteps)
+        # Rising timesteps have no forward variance: they are deterministic, an inversion.
         std = self.eta * step.posterior_variance.sqrt()
         s_s = step.end.sigma
         signal = step.end.alpha.tolist()
         direction = (s_s.square() - std.square()).clamp(min=0).sqrt().tolist()
-        for i, (t, deviation) in enumerate(zip(times, std.tolist(), strict=False)):
+        for i, (t, deviation) in enumerate(zip(timesteps, std.tolist(), strict=False)):
             prediction = denoiser(x, t)
             # Memory that is given back at once is still in the cache when it is taken again.
             del x

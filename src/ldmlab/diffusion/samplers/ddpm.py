@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldmlab.core.random import Noise
 from ldmlab.diffusion.process import Denoiser
-from ldmlab.diffusion.reverse import Place, Variance, variance_place
+from ldmlab.diffusion.reverse import Place, Variance, variance_fraction
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.transition import transitions
@@ -32,24 +32,24 @@ class DDPM(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; no noise is added where the chain ends at t = 0."""
-        step = transitions(schedule, times)
+        """Carry `x` from timesteps[0] to timesteps[-1]; no noise is added at t = 0."""
+        step = transitions(schedule, timesteps)
         small, large = step.posterior_variance.sqrt(), step.variance.sqrt()
         noisy = (step.end.sigma > 0).tolist()
         keep, signal = step.keep.tolist(), step.signal.tolist()
         fixed = (large if self.variance == "beta" else small).tolist()
-        for i in range(len(times) - 1):
-            prediction = denoiser(x, times[i])
+        for i in range(len(timesteps) - 1):
+            prediction = denoiser(x, timesteps[i])
             x = keep[i] * x + signal[i] * prediction.x0
             if noisy[i]:
                 std: float | Tensor = fixed[i]
                 if self.variance == "learned":
-                    place = variance_place("learned", prediction)
+                    place = variance_fraction("learned", prediction)
                     std = _between(place, float(small[i]), float(large[i]))
                 x = x + std * noise.normal(x)
             if on_step is not None:

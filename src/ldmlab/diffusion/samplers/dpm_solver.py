@@ -31,13 +31,13 @@ class DPMSolver(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; the deterministic solver uses no `noise`."""
-        level = schedule.level(times)
+        """Carry `x` from timesteps[0] to timesteps[-1]; the ODE's solver uses no `noise`."""
+        level = schedule.level(timesteps)
         keep, signal, std = (factor.tolist() for factor in self._factors(level))
         half_log_snr = level.log_snr / 2
         h = half_log_snr[1:] - half_log_snr[:-1]
@@ -46,7 +46,7 @@ class DPMSolver(Sampler):
         extrapolate = torch.where(torch.isfinite(h), extrapolate, 0.0)
         previous = None
         for i, weight in enumerate(extrapolate.tolist()):
-            x0 = denoiser(x, times[i]).x0
+            x0 = denoiser(x, timesteps[i]).x0
             slope = x0 if previous is None else x0 + weight * (x0 - previous)
             x, previous = keep[i] * x + signal[i] * slope, x0
             if std[i] > 0:

@@ -39,14 +39,14 @@ class Euler(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]."""
+        """Carry `x` from timesteps[0] to timesteps[-1]."""
         amount = self._churn_a_step(schedule)
-        for i, (t, s) in enumerate(pairwise(times)):
+        for i, (t, s) in enumerate(pairwise(timesteps)):
             if amount > 0:
                 x, t = self._churned(x, t, amount, schedule, noise)
             x = self._step(denoiser, x, t, s, schedule)
@@ -55,10 +55,10 @@ class Euler(Sampler):
         return x
 
     def _churn_a_step(self, schedule: Schedule) -> float:
-        """Relative rise of s before a step, of a whole run's steps: `times` may be part of one."""
+        """Relative rise of s a step of a whole run, of which `timesteps` may be a part."""
         if self.churn == 0:
             return 0.0
-        return min(self.churn / (len(self.times(schedule)) - 1), math.sqrt(2) - 1)
+        return min(self.churn / (len(self.timesteps(schedule)) - 1), math.sqrt(2) - 1)
 
     def _churned(
         self, x: Tensor, t: Tensor, amount: float, schedule: Schedule, noise: Noise

@@ -27,7 +27,7 @@ class Inpainting:
         sampler: Makes the steps.
         known: Data whose known region is kept, in the space of the samples.
         mask: 1 where `known` holds, 0 where it is to be painted.
-        resamplings: Number of times each step is made.
+        resamplings: Number of timesteps each step is made.
     """
 
     sampler: Sampler
@@ -39,22 +39,22 @@ class Inpainting:
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; the known region ends as it is in `known`."""
-        step = transitions(schedule, times)
+        """Carry `x` from timesteps[0] to timesteps[-1]; what is known ends as in `known`."""
+        step = transitions(schedule, timesteps)
         alpha, sigma = step.start.alpha.tolist(), step.start.sigma.tolist()
         ratio, std = step.ratio.tolist(), step.variance.sqrt().tolist()
-        for i in range(len(times) - 1):
+        for i in range(len(timesteps) - 1):
             for again in range(self.resamplings):
                 if again > 0:
                     x = ratio[i] * x + std[i] * noise.normal(x)
                 noised = alpha[i] * self.known + sigma[i] * noise.normal(x)
                 x = torch.where(self.mask > 0.5, noised, x)
-                x = self.sampler(denoiser, x, times[i : i + 2], schedule, noise)
+                x = self.sampler(denoiser, x, timesteps[i : i + 2], schedule, noise)
             if on_step is not None:
                 on_step(i + 1, x)
-        return torch.where(self.mask > 0.5, self.known, x) if float(times[-1]) == 0 else x
+        return torch.where(self.mask > 0.5, self.known, x) if float(timesteps[-1]) == 0 else x

@@ -36,15 +36,15 @@ class AnnealedLangevin(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]."""
-        level = schedule.level(times)
+        """Carry `x` from timesteps[0] to timesteps[-1]."""
+        level = schedule.level(timesteps)
         scale, sigma = level.scale.tolist(), level.sigma.tolist()
-        for i, time in enumerate(times[:-1]):
+        for i, time in enumerate(timesteps[:-1]):
             for _ in range(self.inner_steps):
                 drift = self.step_size * sigma[i] / 2 * denoiser(x, time).eps
                 x = x - drift + self.step_size**0.5 * sigma[i] * noise.normal(x)
@@ -76,21 +76,21 @@ class PredictorCorrector(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; the data itself is not corrected."""
+        """Carry `x` from timesteps[0] to timesteps[-1]; the data itself is not corrected."""
         predictor = replace(
             self.predictor, steps=self.steps, spacing=self.spacing, final=self.final
         )
-        level = schedule.level(times)
+        level = schedule.level(timesteps)
         alpha, sigma = level.alpha.tolist(), level.sigma.tolist()
-        for i in range(len(times) - 1):
-            x = predictor(denoiser, x, times[i : i + 2], schedule, noise)
+        for i in range(len(timesteps) - 1):
+            x = predictor(denoiser, x, timesteps[i : i + 2], schedule, noise)
             for _ in range(self.corrections if sigma[i + 1] > 0 else 0):
-                score = -denoiser(x, times[i + 1]).eps / sigma[i + 1]
+                score = -denoiser(x, timesteps[i + 1]).eps / sigma[i + 1]
                 z = noise.normal(x)
                 size = 2 * alpha[i + 1] ** 2 * (self.snr * _norm(z) / _norm(score)).square()
                 x = x + size * score + torch.sqrt(2 * size) * z

@@ -35,15 +35,15 @@ class ODE(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; deterministic, `noise` is not used."""
+        """Carry `x` from timesteps[0] to timesteps[-1]; deterministic, `noise` is not used."""
         flow = ProbabilityFlow(denoiser, schedule)
         # At t = 0 the path stops where the model's noise levels begin.
-        start, end = (max(float(t), schedule.first_time) for t in (times[0], times[-1]))
+        start, end = (max(float(t), schedule.first_time) for t in (timesteps[0], timesteps[-1]))
 
         def derivative(phi: float, state: Tensor) -> Tensor:
             return flow.velocity(state.reshape(x.shape), phi).flatten()
@@ -57,8 +57,8 @@ class ODE(Sampler):
             self.method,
         )
         x = flow.scale(end) * y.reshape(x.shape)
-        if float(times[-1]) == 0:
-            x = denoiser(x, times[-1].new_tensor(end)).x0
+        if float(timesteps[-1]) == 0:
+            x = denoiser(x, timesteps[-1].new_tensor(end)).x0
         if on_step is not None:
-            on_step(len(times) - 1, x)
+            on_step(len(timesteps) - 1, x)
         return x

@@ -1,4 +1,4 @@
-"""The interface of every sampler, and the lists of times it steps through."""
+"""The interface of every sampler, and the lists of timesteps it steps through."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Final = Literal["data", "first_entry"]
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """Turns noise into a sample by calling a denoiser at falling times.
+    """Turns noise into a sample by calling a denoiser at falling timesteps.
 
     Args:
         steps: Steps from noise to data, at least 1; each is one denoiser call, unless a sampler
@@ -48,8 +48,8 @@ class Sampler(ABC):
         if self.steps < 1:
             raise ValueError(f"a sampler needs at least one step, not steps={self.steps}")
 
-    def times(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
-        """The falling times from noise to data, in float64 on the CPU.
+    def timesteps(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
+        """The falling timesteps from noise to data, in float64 on the CPU.
 
         Args:
             schedule: Noise level as a function of time.
@@ -66,27 +66,27 @@ class Sampler(ABC):
                 f"use at most {count} steps"
             )
         if self.spacing == "trailing":
-            times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
+            timesteps = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
         elif self.spacing == "linspace" and count is None:
-            times = torch.linspace(1, schedule.first_time, self.steps, dtype=torch.float64)
+            timesteps = torch.linspace(1, schedule.first_time, self.steps, dtype=torch.float64)
         elif count is None:
             raise UserError(
                 f"spacing={self.spacing} picks entries of a table and {type(schedule).__name__} "
                 f"is a formula: use trailing or linspace"
             )
         else:
-            times = (self._entries(count).flip(0) + 1) / count
+            timesteps = (self._entries(count).flip(0) + 1) / count
         end = schedule.first_time if self.final == "first_entry" else 0.0
-        kept = times[(times <= start + 1e-9) & (times > end)]
+        kept = timesteps[(timesteps <= start + 1e-9) & (timesteps > end)]
         if len(kept) == 0:
             raise UserError(f"no time of {self.steps} steps lies below start={start}")
-        times = torch.cat([kept, torch.tensor([end], dtype=torch.float64)])
-        if not bool((schedule.level(times).log_snr.diff() > 0).all()):
+        timesteps = torch.cat([kept, torch.tensor([end], dtype=torch.float64)])
+        if not bool((schedule.level(timesteps).log_snr.diff() > 0).all()):
             raise UserError(
-                f"two of the times of sampler.steps={self.steps} have one noise level on "
+                f"two of the timesteps of sampler.steps={self.steps} have one noise level on "
                 f"{type(schedule).__name__}: use fewer steps or a schedule that falls faster"
             )
-        return times
+        return timesteps
 
     def _entries(self, count: int) -> Float[Tensor, " n"]:
         """Rising entries of a table of `count` steps."""
@@ -108,22 +108,22 @@ class Sampler(ABC):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1].
+        """Carry `x` from timesteps[0] to timesteps[-1].
 
         Args:
             denoiser: The model, guided or not.
-            x: Samples at times[0].
-            times: Falling times on the CPU; may start below 1 (image to image), and rise for a
-                deterministic sampler (inversion).
+            x: Samples at timesteps[0].
+            timesteps: Falling times on the CPU; may start below 1 (image to image), and rise for
+                a deterministic sampler (inversion).
             schedule: Noise level as a function of time.
             noise: Source of the noise that a stochastic sampler adds.
             on_step: Called with the number of steps done and the samples so far.
 
         Returns:
-            The samples at times[-1].
+            The samples at timesteps[-1].
         """

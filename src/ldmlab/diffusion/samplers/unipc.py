@@ -28,13 +28,13 @@ class UniPC(Sampler):
         self,
         denoiser: Denoiser,
         x: Float[Tensor, "b *shape"],
-        times: Float[Tensor, " n"],
+        timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b *shape"]:
-        """Carry `x` from times[0] to times[-1]; deterministic, `noise` is not used."""
-        level = schedule.level(times)
+        """Carry `x` from timesteps[0] to timesteps[-1]; deterministic, `noise` is not used."""
+        level = schedule.level(timesteps)
         half_log_snr = level.log_snr / 2
         h = (half_log_snr[1:] - half_log_snr[:-1]).tolist()
         alpha, sigma = level.alpha, level.sigma
@@ -43,7 +43,7 @@ class UniPC(Sampler):
         gain = (alpha[1:] - sigma[1:] * alpha[:-1] / sigma[:-1]).tolist()
         outputs: list[Tensor] = []
         before = x
-        for i, time in enumerate(times[:-1]):
+        for i, time in enumerate(timesteps[:-1]):
             outputs = [*outputs[-2:], denoiser(x, time).x0]
             if i > 0:
                 x = keep[i - 1] * before + gain[i - 1] * self._corrected(outputs, h[:i])

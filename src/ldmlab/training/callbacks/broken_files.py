@@ -9,7 +9,7 @@ import lightning as L
 from rich.console import Console
 
 from ldmlab.core.files import write_text
-from ldmlab.data.pictures import broken_files
+from ldmlab.data.images.dataset import broken_files
 from ldmlab.training.datamodule import BatchDataModule
 
 _SHOWN = 10

@@ -12,8 +12,8 @@ from typing import Any
 import lightning as L
 
 from ldmlab.core.files import told_if_unwritable
-from ldmlab.training.metrics_file import MetricsFile
-from ldmlab.training.steps import StepModule
+from ldmlab.training.loggers.metrics_file import MetricsFile
+from ldmlab.training.step_module import StepModule
 
 
 def save(trainer: L.Trainer, path: Path) -> None:
@@ -33,7 +33,7 @@ class Checkpointing(L.Callback):
         keep_every: Steps between numbered checkpoints; None for none.
         best_of: Steps between validations, of which the best one's checkpoint stays as
             `best.ckpt`; None for none.
-        facts: Plain values to store beside the weights.
+        metadata: Plain values to store beside the weights.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Checkpointing(L.Callback):
         every: int,
         keep_every: int | None = None,
         best_of: int | None = None,
-        facts: Any = None,
+        metadata: Any = None,
     ) -> None:
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
         self.best_of = best_of
-        self.facts = facts
+        self.metadata = metadata
         self._best: float | None = None
         self._saved = False
 
@@ -68,8 +68,8 @@ class Checkpointing(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the facts."""
-        checkpoint["facts"] = self.facts
+        """Store the metadata."""
+        checkpoint["metadata"] = self.metadata
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any

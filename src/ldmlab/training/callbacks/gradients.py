@@ -17,7 +17,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write
 from ldmlab.core.records import Batch
 from ldmlab.training.sharding import whole
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 
 class GradientGuard(L.Callback):

@@ -11,17 +11,17 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from ldmlab.core.image_grid import picture_grid, save_picture
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
-from ldmlab.evaluation.pictures import picture_grid, save_picture
 from ldmlab.training.autoencoder_module import AutoencoderModule
 from ldmlab.training.diffusion_module import DiffusionModule
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 
-class Pictures(L.Callback, ABC):
+class ImageDataset(L.Callback, ABC):
     """Saves a picture every so many steps, and hands it to the loggers that take pictures.
 
     Args:
@@ -63,7 +63,7 @@ class Pictures(L.Callback, ABC):
                 logger.log_image(self.name, [picture], step=step)
 
 
-class Reconstructions(Pictures):
+class Reconstructions(ImageDataset):
     """Validation images above their reconstructions.
 
     Args:
@@ -84,7 +84,7 @@ class Reconstructions(Pictures):
         return picture_grid(torch.cat([images, mirrored]), columns=len(images), tile=96)
 
 
-class Samples(Pictures):
+class Samples(ImageDataset):
     """Samples of the averaged network, always from the same noise and conditions.
 
     Args:
@@ -117,7 +117,7 @@ class Samples(Pictures):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse steps that do not fit the schedule now, not at the first picture."""
         assert isinstance(pl_module, DiffusionModule)
-        self.sampler.times(pl_module.model.process.schedule)
+        self.sampler.timesteps(pl_module.model.process.schedule)
 
     def draw(self, module: DiffusionModule) -> Image:
         """A grid with captions."""

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import lightning as L
 
 from ldmlab.training.callbacks.checkpointing import save
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 # What a process that was asked to end exits with: 128 + SIGTERM.
 EXIT_CODE = 143

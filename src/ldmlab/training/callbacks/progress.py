@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ldmlab.core.records import Batch
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 
 class ProgressDisplay(L.Callback):

@@ -9,7 +9,7 @@ import time
 import lightning as L
 
 from ldmlab.core.errors import UserError
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 # For the others to say what befell them, where they still can.
 _GRACE = 3.0

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ldmlab.core.records import Batch
-from ldmlab.training.steps import StepModule
+from ldmlab.training.step_module import StepModule
 
 # Dense bf16 TFLOP/s of the datasheets, by a part of the device's name.
 PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "V100": 125, "4090": 165}

@@ -1,0 +1,5 @@
+"""`python -m ldmlab <verb>`."""
+
+from ldmlab.apps.cli.main import main
+
+main()

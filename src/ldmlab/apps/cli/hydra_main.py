@@ -1,0 +1,139 @@
+"""Runs a verb inside Hydra's main, so that `--cfg`, `-m`, sweepers and launchers stay intact."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ldmlab.apps.cli.slurm import is_remote, launch
+from ldmlab.apps.cli.verbs import Verb
+from ldmlab.apps.config.compose import explain, read, verify
+from ldmlab.apps.config.conf_dir import conf_dir
+from ldmlab.apps.config.overrides import protect, unprotect
+from ldmlab.apps.runs.jobs import Job, run_job, table
+from ldmlab.core.errors import UserError
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+@dataclass(frozen=True)
+class _Restore:
+    """Gives back what Hydra's main needs changed.
+
+    Lightning starts its other ranks from `sys.argv`, so they must find what the user typed.
+    """
+
+    argv: tuple[str, ...]
+    full_error: str | None
+
+    def __call__(self) -> None:
+        sys.argv = list(self.argv)
+        os.environ.pop(_FULL_ERROR, None)
+        if self.full_error is not None:
+            os.environ[_FULL_ERROR] = self.full_error
+
+
+@dataclass
+class _Task:
+    """What Hydra's main runs; it keeps the outcome, which Hydra would not hand back."""
+
+    verb: Verb
+    program: list[str]
+    shipped: bool
+    restore: Callable[[], None]
+    code: int = 0
+    error: Exception | None = None
+    jobs: list[Job] = field(default_factory=list)
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        self.restore()
+        overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(self.verb, cfg):
+            return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
+        if self.error is not None:  # SLURM refused a job of this multirun
+            return None
+        try:
+            verify(cfg, read(overrides, self.shipped))
+            self.code = launch(self.verb, cfg)
+        except Exception as error:  # Hydra would print it in its own way, and go on
+            self.error = error
+        return None
+
+    def _relaunch(self, overrides: list[str], metric: str | None) -> float | None:
+        job = run_job(self.program, overrides)
+        self.jobs.append(job)
+        # A searching sweeper takes NaN as a failed trial and goes on.
+        return None if metric is None else job.metrics.get(metric, math.nan)
+
+
+def run(verb: Verb, arguments: Sequence[str]) -> int:
+    """Compose with Hydra's main and run a verb, or each job of a multirun.
+
+    Args:
+        verb: The verb, which is imported only when its configuration has passed.
+        arguments: What the user typed after the verb, Hydra's flags included.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: If the arguments or the configuration are refused.
+        Exception: Whatever the verb itself raises.
+    """
+    # Behind an override, argparse would not take those that follow the flag.
+    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    flags, overrides = _split(arguments)
+    read(overrides, shipped=not flags)
+    restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))
+    task = _Task(verb, [*program(verb), *flags], not flags, restore)
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    sys.argv = [f"ldmlab {verb.name}", *map(protect, arguments)]
+    os.environ[_FULL_ERROR] = "1"  # otherwise Hydra prints errors itself and exits
+    try:
+        main(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, overrides) from error
+    finally:
+        restore()
+    if task.error is not None:
+        raise task.error
+    if task.jobs:
+        print(table(task.jobs))
+        return int(any(job.code for job in task.jobs))
+    return task.code
+
+
+def program(verb: Verb) -> list[str]:
+    """The command that starts a verb in a fresh process."""
+    return [sys.executable, "-m", "ldmlab", verb.name]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags that every job of a multirun needs, and the overrides."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> Any:
+        raise UserError(f"{message}; a verb takes key=value and Hydra's flags (--hydra-help)")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parsed = parser.parse_args(list(arguments))
+    modes = [f"--{mode}" for mode in ("run", "multirun", "cfg", "info") if getattr(parsed, mode)]
+    if len(modes) > 1:
+        refuse(f"{' and '.join(modes)} exclude each other")
+    flags: list[str] = []
+    for flag in ("config_dir", "config_path", "config_name"):
+        if getattr(parsed, flag) is not None:
+            flags += [f"--{flag.replace('_', '-')}", getattr(parsed, flag)]
+    return flags, list(parsed.overrides)

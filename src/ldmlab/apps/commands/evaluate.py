@@ -1,0 +1,122 @@
+"""`ldmlab evaluate`: judge a trained run and write its metric card."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ldmlab.apps.build.device import device_to_show_on
+from ldmlab.apps.build.experiment import build_data
+from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
+from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
+
+
+def run(cfg: DictConfig) -> None:
+    """Judge the run that `run` names.
+
+    Args:
+        cfg: The run's configuration with this verb's keys on top.
+    """
+    restored = restore(cfg, cfg.run)
+    seconds: dict[str, float] = {}
+    if restored.folder.card.is_file():
+        seconds = dict(restored.folder.read_card().get("wall_seconds", {}))
+    card = write_card(cfg, restored, seconds)
+    for name, metric in card["metrics"].items():
+        print(f"{name} {metric['value']:.4f}")
+    print(restored.folder.card)
+
+
+def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -> dict[str, Any]:
+    """Judge a model and write the card into its run folder.
+
+    Args:
+        cfg: Sampler, guidance, evaluation and seed.
+        restored: The model.
+        seconds: Wall time of the phases so far.
+
+    Returns:
+        The card.
+    """
+    started = time.monotonic()
+    restored.model.to(device_to_show_on(cfg))
+    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
+    wanted = list(cfg.get("metrics", ["judge"]))
+    metrics: dict[str, Any] = {}
+    # What was measured before under the same protocol stays beside what is measured now.
+    if (before := card_of(cfg, restored)) is not None:
+        metrics |= before["metrics"]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def on_progress(name: str) -> OnProgress:
+            task = progress.add_task(name, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        if "judge" in wanted:
+            evaluation: Evaluation = build(cfg.evaluation)
+            metrics |= evaluation(subject, on_progress("judging"))
+        if "bits_per_dim" in wanted:
+            unseen = build(cfg.data.validation)
+            bits = BitsPerDim(**cfg.bits_per_dim)
+            metrics |= bits(subject, unseen, on_progress("bits per dim"))
+            if cfg.density.network is not None:
+                density = DensityBaseline(**{**cfg.density, "network": build(cfg.density.network)})
+                train, _, _ = build_data(cfg)
+                metrics |= density(
+                    subject, train, unseen, bits.num_samples, on_progress("density baseline")
+                )
+    card = {
+        "metrics": metrics,
+        **_heading(cfg, restored),
+        "wall_seconds": seconds | {"evaluation": time.monotonic() - started},
+    }
+    restored.folder.write_card(card)
+    return card
+
+
+def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:
+    """The run's card, if it says what `write_card` would measure again."""
+    if not restored.folder.card.is_file():
+        return None
+    card = restored.folder.read_card()
+    heading = json.loads(json.dumps(_heading(cfg, restored)))
+    return card if heading == {name: card.get(name) for name in heading} else None
+
+
+def _heading(cfg: DictConfig, restored: Restored) -> dict[str, Any]:
+    """What the numbers of a card rest on."""
+    return {
+        "protocol": {
+            **build(cfg.evaluation).protocol(),
+            "sampler": _described(build(cfg.sampler)),
+            "guidance": _described(build(cfg.guidance)),
+            "seed": cfg.seed,
+        },
+        "run": restored.folder.path.name,
+        "step": restored.step,
+        "codec": restored.model.codec.fingerprint(),
+    }
+
+
+def _described(part: Any) -> Any:
+    """A sampler or a guidance as data: its name and its numbers, those of its parts included."""
+    if isinstance(part, float) and not math.isfinite(part):
+        return str(part)  # JSON has no infinity
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    return {"name": type(part).__name__} | {k: _described(v) for k, v in vars(part).items()}

@@ -1,0 +1,124 @@
+"""`ldmlab sample`: draw images from a trained run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from ldmlab.apps.build.device import device_to_show_on
+from ldmlab.apps.commands.init_image import Start, read_start
+from ldmlab.apps.commands.sample_conditions import ask, ask_once
+from ldmlab.apps.config.compose import load_config
+from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.runs.folder import find_run
+from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.core.errors import UserError
+from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
+from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import Batch
+from ldmlab.diffusion.process import Denoiser
+from ldmlab.models.editing import image_to_image, inpaint
+from ldmlab.models.latent_diffusion import LatentDiffusion
+
+
+def run(cfg: DictConfig) -> None:
+    """Draw `num_samples` images under the asked condition, and a grid of them.
+
+    Args:
+        cfg: The run's configuration with this verb's keys on top.
+    """
+    restored = restore(cfg, cfg.run)
+    restored.model.to(device_to_show_on(cfg))
+    conditions = ask(cfg, restored)
+    weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
+    start = read_start(cfg, restored.spec)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    drawn = []
+    batches = range(0, len(conditions), cfg.batch_size)
+    for first in track(batches, "sampling", console=console, transient=True):
+        part = conditions[first : first + cfg.batch_size]
+        noise = SampleNoise(cfg.seed, range(first, first + len(part)))
+        denoiser = _guided(cfg, restored.model, part, weak)
+        drawn.append(_draw(cfg, restored, denoiser, len(part), noise, start).cpu())
+    images = torch.cat(drawn)
+    out = Path(cfg.out) if cfg.out else restored.folder.samples / _free_name(cfg, restored)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be created ({error.strerror})") from error
+    taken = [out / f"{k:05d}.png" for k in range(len(images)) if (out / f"{k:05d}.png").exists()]
+    if taken:
+        raise UserError(f"{taken[0]} exists and is not overwritten: name another folder with out=")
+    for k, image in enumerate(images):
+        save_picture(to_pil(image), out / f"{k:05d}.png")
+    save_picture(picture_grid(images, conditions.caption), out / "grid.png")
+    console.print(f"{len(images)} images and grid.png in {out}")
+
+
+def _guided(
+    cfg: DictConfig, model: LatentDiffusion, part: Batch, weak: LatentDiffusion | None
+) -> Denoiser:
+    """The model under everything that was asked for."""
+
+    def asked(key: str) -> list[Batch]:
+        conditioner = model.network.conditioner
+        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner, len(part))]
+
+    negative = [*asked("negative_prompt"), *asked("negative_label"), None][0]
+    return model.guided(part, build(cfg.guidance), asked("also"), negative, weak)
+
+
+def _draw(
+    cfg: DictConfig,
+    restored: Restored,
+    denoiser: Denoiser,
+    count: int,
+    noise: SampleNoise,
+    start: Start | None,
+) -> Tensor:
+    """Images from noise, or from a picture, or around what is kept of it."""
+    model, sampler = restored.model, build(cfg.sampler)
+    if start is None:
+        return model.draw(denoiser, count, restored.spec.image_size, sampler, noise)
+    images = start.image.to(model.device).expand(count, -1, -1, -1)
+    if start.unknown is None:
+        return image_to_image(model, denoiser, images, cfg.strength, sampler, noise)
+    unknown = start.unknown.to(model.device).expand(count, -1, -1, -1)
+    return inpaint(model, denoiser, images, unknown, sampler, noise, cfg.resamplings)
+
+
+def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:
+    """The model to be guided away from.
+
+    Raises:
+        UserError: It speaks of other latents or other noise levels.
+    """
+    if cfg.negative_prompt is not None or cfg.negative_label is not None:
+        raise UserError(
+            "give a negative condition or autoguidance=, not both: guidance leads away from one"
+        )
+    weak_cfg = load_config(find_run(cfg.autoguidance).config)
+    weak = restore(weak_cfg, cfg.autoguidance).model
+    if weak.codec.fingerprint() != restored.model.codec.fingerprint():
+        raise UserError(f"autoguidance={cfg.autoguidance} was trained with another autoencoder")
+    if weak_cfg.schedule != cfg.schedule:
+        raise UserError(f"autoguidance={cfg.autoguidance} was trained on another schedule")
+    return weak.to(restored.model.device)
+
+
+def _free_name(cfg: DictConfig, restored: Restored) -> str:
+    """A folder name that tells caption and seed and is not taken."""
+    words = re.sub(r"[^a-z0-9]+", "-", str(cfg.prompt or "samples").lower()).strip("-")[:60]
+    stem = f"{words or 'samples'}-seed{cfg.seed}"
+    taken = restored.folder.samples
+    return next(
+        name
+        for name in (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
+        if not (taken / name).exists()
+    )

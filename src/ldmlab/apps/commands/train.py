@@ -1,0 +1,63 @@
+"""`ldmlab train`: both stages, samples and the metric card."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from ldmlab.apps.commands.evaluate import card_of, write_card
+from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.runs.jobs import report
+from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.apps.stages.session import Session, console
+from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
+from ldmlab.training.fit import is_main_process
+
+_WISH = 200  # characters of a caption that are shown
+
+
+def run(cfg: DictConfig) -> None:
+    """Train what `stage` asks for, judge it and say where everything is.
+
+    Args:
+        cfg: The composed configuration.
+    """
+    session = Session.open(cfg)
+    if cfg.stage == "autoencoder":
+        folder = train_autoencoder(session)
+        session.close()
+        console.print(f"stage one is in {folder.path}")
+        console.print(f"next: ldmlab train stage=diffusion codec.run={folder.path}")
+        return
+    learned = build(cfg.codec.module).func.learned
+    if cfg.stage == "all" and cfg.codec.run is None and learned:
+        train_autoencoder(session)
+    folder = train_diffusion(session)
+    if not is_main_process():
+        return
+    restored = restore(cfg, folder.path)
+    card = card_of(cfg, restored) or write_card(cfg, restored, session.seconds)
+    session.close(card)
+    report({name: metric["value"] for name, metric in card["metrics"].items()})
+    table = Table("metric", "value", "on real images", title=str(cfg.name))
+    for name, metric in card["metrics"].items():
+        real = metric.get("real")
+        table.add_row(name, _shown(metric["value"]), "" if real is None else _shown(real))
+    console.print(table)
+    seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in card["wall_seconds"].items())
+    console.print(f"time: {seconds}")
+    console.print(f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}")
+    console.print(f"next:    ldmlab sample run={folder.path} {_another_wish(cfg, restored)}")
+
+
+def _another_wish(cfg: DictConfig, restored: Restored) -> str:
+    """An override of `sample` that asks this model for something."""
+    key = restored.model.network.conditioner.input_key
+    if key == "caption":
+        caption = build(cfg.data.validation).__getitems__([0]).caption[0]
+        return f'prompt="{caption[:_WISH]}"'
+    return "labels=1" if key == "label" else "seed=1"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,118 @@
+"""The id of a run: a hash of everything that decides its result, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldmlab.apps.config.validate import leaves
+
+_DIGITS = 10
+
+# Where a run happens, how long it lasts and what it shows do not make it another run.
+_IRRELEVANT = (
+    "hydra",
+    "paths",
+    "logger",
+    "callbacks",
+    "launcher",
+    "sweep",
+    "debug",
+    "experiment",
+    "name",
+    "stage",
+    "run_id",
+    "resume",
+    "config",
+    "traceback",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_*",
+    "trainer.log_*",
+    "data.*root",
+    "data.num_workers",
+    "data.validation_limit",
+    "data.*max_bad",
+    "data.*cache",
+    "data.*cache_gib",
+    "data.in_memory",
+    "data.latents",
+    "codec.run",  # its weights are, wherever they lie
+    "max_steps",
+    "val_every",
+    "stages.*.max_steps",
+    "stages.*.val_every",
+    "stages.*.accumulate_grad_batches",
+)
+
+
+def run_id(stage_config: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits that name a stage's resolved configuration.
+
+    Moving the run, giving it other devices, another logger or more steps keeps the id, so that
+    the same configuration finds its run again; a key's order in the file does not matter.
+
+    Args:
+        stage_config: What the stage is made of, as plain containers.
+    """
+    text = json.dumps(identifying(stage_config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def name_of_run(cfg: DictConfig, identity: Mapping[str, Any]) -> str:
+    """The user's name for a run, or a hash of what decides its result; see `stage_identity`."""
+    return str(run_id(identity) if cfg.run_id is None else cfg.run_id)
+
+
+def stage_identity(cfg: DictConfig, keys: Sequence[str], **more: Any) -> dict[str, Any]:
+    """What decides the result of a run, by dotted key.
+
+    Args:
+        cfg: The configuration.
+        keys: Dotted keys of its parts that do.
+        **more: What does beside the configuration.
+    """
+    tree = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    chosen = {key: OmegaConf.select(tree, key) for key in keys}
+    plain = {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for key, value in chosen.items()
+    }
+    return dict(leaves(identifying(plain | more)))
+
+
+def identifying(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration without what says where and how long, and not what."""
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if any(fnmatchcase(name, pattern) for pattern in _IRRELEVANT):
+            continue
+        if isinstance(value, Mapping):
+            inner = identifying(value, f"{name}.")
+            # A table emptied by the exclusions says no more than an absent one.
+            if inner or not value:
+                kept[str(key)] = inner
+        else:
+            kept[str(key)] = _plain(value)
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    """Make 1 and 1.0 one number: YAML and the command line write the same value both ways."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    return str(value)

@@ -1,0 +1,83 @@
+"""A trained model from its run on disk, without its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ldmlab.apps.build.experiment import build_codec, build_model
+from ldmlab.apps.runs.ema_weights import kept_average, other_average
+from ldmlab.apps.runs.folder import RunFolder, find_checkpoint, find_run
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import DataSpec
+from ldmlab.models.latent_diffusion import LatentDiffusion
+from ldmlab.training.resume import load_weights, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A model and where it came from.
+
+    Attributes:
+        model: The model with its averaged weights, in evaluation mode.
+        spec: What it knows of its data.
+        folder: Its run.
+        step: Step of its checkpoint.
+    """
+
+    model: LatentDiffusion
+    spec: DataSpec
+    folder: RunFolder
+    step: int
+
+
+def restore(cfg: DictConfig, run: str | Path) -> Restored:
+    """Build the model of a stage-two run with its averaged weights, on the CPU.
+
+    Args:
+        cfg: The run's configuration.
+        run: Its folder, or one of its checkpoints.
+
+    Raises:
+        UserError: The run has no checkpoint of stage two, or of another architecture; or it did
+            not keep what `ema_std` needs.
+    """
+    folder = find_run(run)
+    path = find_checkpoint(run)
+    checkpoint = read_checkpoint(path)
+    state = checkpoint["state_dict"]
+    if not any(name.startswith("model.network.") for name in state):
+        raise UserError(
+            f"{path} is an autoencoder's checkpoint; name a run of stage two, "
+            f"such as {folder.path.parent.parent / 'diffusion' / 'latest'}"
+        )
+    spec = spec_in(checkpoint)
+    model = build_model(cfg, spec, build_codec(cfg, spec))
+    length = cfg.get("ema_std")
+    average = kept_average(state) if length is None else other_average(cfg, folder, length)
+    weights = model_weights(state, average)
+    load_weights(model, weights, f"{path} does not fit its configuration")
+    return Restored(model.eval(), spec, folder, int(state["steps"]))
+
+
+def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
+    """What the model of a checkpoint knows of its data."""
+    metadata = dict(checkpoint["metadata"]["spec"])
+    if metadata["vocabulary"] is not None:
+        metadata["vocabulary"] = tuple(metadata["vocabulary"])
+    return DataSpec(**metadata)
+
+
+def model_weights(state: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model in a checkpoint of stage two, an average for the trained network."""
+    averaged = {f"model.network.{name}": value for name, value in average.items()}
+    return {
+        name.removeprefix("model."): value
+        for name, value in (dict(state) | averaged).items()
+        if name.startswith("model.")
+    }

@@ -1,0 +1,138 @@
+"""Captions that lie beside images: a text file each, or one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.images.decode import as_utf8, decode_text, decoded, one_line
+from ldmlab.data.sources.listing import shown
+
+_NAMES = ("file_name", "filename", "image", "path", "file")
+_TEXTS = ("text", "caption")
+_DELIMITERS = ",;\t"
+
+
+class FolderCaptions:
+    """The caption of each image of a folder; empty where there is none.
+
+    Args:
+        root: The data set's folder.
+        folder: The folder of the images.
+        split: Where those of the split lie: the same folder, or one in it.
+        source: `txt` for a text file beside each image, or the name of a csv file or a jsonl file
+            in the root or in the split's folder, where Hugging Face's metadata.jsonl lies. A table
+            has a column `file_name` (or filename, image, path, file) with paths relative to the
+            images' folder, to the root or to the table, and a column `text` or `caption`.
+        names: The split's images, relative to their folder.
+
+    Raises:
+        UserError: The table cannot be read or lacks a column, or none of the images has a caption.
+    """
+
+    def __init__(
+        self, root: Path, folder: Path, split: Path, source: str, names: Sequence[str]
+    ) -> None:
+        self._folder = folder
+        self._table: dict[str, str] | None = None
+        if source != "txt":
+            table = root / source if (root / source).is_file() else split / source
+            self._table = _read_table(table if table.is_file() else root / source)
+            self._to_root = _below(folder, root)
+            self._to_table = _below(table.parent, folder)
+        if not any(map(self, names)):
+            raise UserError(
+                f"data.captions={source} has no caption for any of {len(names)} images, such as "
+                f"{shown(names[0])}: {self._mend()}"
+            )
+
+    def __call__(self, name: str) -> str:
+        """The caption of the image at a relative path."""
+        if self._table is not None:
+            for path in (name, self._to_root + name, name.removeprefix(self._to_table)):
+                if path in self._table:
+                    return self._table[path]
+            return ""
+        try:
+            data = (self._folder / PurePosixPath(name)).with_suffix(".txt").read_bytes()
+        except OSError:
+            return ""
+        return decode_text(data)
+
+    def _mend(self) -> str:
+        if self._table is None:
+            return "write a text file of the same name beside each"
+        return f"write paths like that, instead of {next(iter(self._table))}"
+
+
+def _below(folder: Path, above: Path) -> str:
+    """What a path relative to `above` begins with for a file in `folder`; empty where it is not."""
+    inside = folder.is_relative_to(above) and folder != above
+    return f"{folder.relative_to(above).as_posix()}/" if inside else ""
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise UserError(f"data.captions={path.name} must be txt, or a .csv or .jsonl file")
+    try:
+        data = as_utf8(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"data.captions: {path} cannot be read ({error.strerror})") from error
+    # A line at a time: one in another encoding spoils no other.
+    lines = [decoded(line) for line in data.split(b"\n")]
+    if path.suffix.lower() == ".csv":
+        rows = _csv_rows(path, lines)
+    else:
+        rows = [_row(path, k, line) for k, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise UserError(f"data.captions: {path} holds no rows")
+    name, caption = (_column(path, rows, known) for known in (_NAMES, _TEXTS))
+    return {
+        str(PurePosixPath(str(row.get(name)))): _text(path, row.get(name), row.get(caption))
+        for row in rows
+    }
+
+
+def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
+    delimiter = max(_DELIMITERS, key=lines[0].count)
+    try:
+        text = io.StringIO("\n".join(lines), newline="")
+        first, *rest = csv.reader(text, delimiter=delimiter)
+    except csv.Error as error:
+        raise UserError(f"data.captions: {path} is no csv table: {error}") from error
+    columns = [column.strip().lower() for column in first]
+    return [dict(zip(columns, row, strict=False)) for row in rest if row]
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"data.captions: line {number} of {path} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"data.captions: line {number} of {path} must be a JSON object")
+    return row
+
+
+def _column(path: Path, rows: list[dict[str, Any]], known: tuple[str, ...]) -> str:
+    for column in known:
+        if any(column in row for row in rows):
+            return column
+    columns = ", ".join(map(str, rows[0]))
+    raise UserError(
+        f"data.captions: {path} has the columns {columns}, and none of {', '.join(known)}"
+    )
+
+
+def _text(path: Path, name: object, caption: object) -> str:
+    if caption is not None and not isinstance(caption, str):
+        raise UserError(
+            f"data.captions: the caption of {name} in {path} is a {type(caption).__name__}: write "
+            "one text an image"
+        )
+    return one_line(caption or "")

@@ -1,0 +1,209 @@
+"""A folder of images, with class folders, captions and label maps where there are any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import UNLABELLED
+from ldmlab.data.images.decode import BrokenFileError, LabelMap
+from ldmlab.data.images.source import Sample
+from ldmlab.data.sources.captions import FolderCaptions
+from ldmlab.data.sources.listing import (
+    Names,
+    check_split,
+    existing_root,
+    files_below,
+    held_out,
+    named_folder,
+    nothing_found,
+    read_file,
+    read_list,
+    shown,
+    split_folder,
+)
+
+
+class ImageFolder:
+    """Images at any depth below a folder.
+
+    A data set that keeps its splits in folders (train or training beside val, valid or
+    validation) is taken as it is; else a list or a seeded share of the images is held out, those of
+    the folder of training data where there is one.
+
+    Args:
+        split: `train` or `validation`.
+        root: The data set's folder.
+        images: Subfolder of the images; the root itself by default.
+        masks: Subfolder of label-map pngs, at the images' relative paths; None for no masks.
+        class_folders: Whether each folder beside the images' split is a class.
+        captions: `txt` for a text file beside each image, or the name of a csv or jsonl file in
+            the root or in the split's folder; None for no captions.
+        num_classes: Number of classes that must be there; any by default.
+        num_mask_labels: Number of labels of the masks.
+        first_label: Value of label 0 in the masks.
+        unlabelled: Value of pixels without a label.
+        validation_list: File of the relative paths of the validation images.
+        validation_share: Part of the images to hold out without such a list.
+
+    Raises:
+        UserError: There is nothing of what the arguments ask for.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        root: str | os.PathLike[str] | None = None,
+        images: str | None = None,
+        masks: str | None = None,
+        class_folders: bool = False,
+        captions: str | None = None,
+        num_classes: int | None = None,
+        num_mask_labels: int | None = None,
+        first_label: int = 0,
+        unlabelled: int = UNLABELLED,
+        validation_list: str | None = None,
+        validation_share: float = 0.1,
+    ) -> None:
+        check_split(split)
+        self.root = existing_root(root, "the images")
+        self.folder = _subfolder(self.root, images, "data.images")
+        own = split_folder(self.folder, split)
+        train = named_folder(self.folder, "train") or self.folder
+        start = own or train
+        self._masks = None if masks is None else _subfolder(self.root, masks, "data.masks")
+        if self._masks is not None and not 0 < (num_mask_labels or 0) <= UNLABELLED:
+            raise UserError(
+                f"data.num_mask_labels={num_mask_labels} must say how many labels data.masks has, "
+                f"{UNLABELLED} at most"
+            )
+        names = self._images(start)
+        if not names:
+            mend = "change data.root" if images is None else "change data.root or data.images"
+            raise nothing_found(start, "images", mend)
+        self._labels = (num_mask_labels or 0, first_label, unlabelled)
+        self._depth = int(start != self.folder)
+        self.classes: tuple[str, ...] = ()
+        if class_folders:
+            # Those of the training data in either split: a number means one class.
+            training = names if start == train else self._images(train)
+            self.classes = _classes(training, self._depth)
+            _check_classes(names, self._depth, self.classes, num_classes, start)
+        self._captions = (
+            None
+            if captions is None
+            else FolderCaptions(self.root, self.folder, start, captions, names)
+        )
+        if own is None:
+            names = _chosen(self.folder, names, split, validation_list, validation_share)
+        elif validation_list is not None:
+            raise UserError(
+                f"data.validation_list={validation_list} is of no use, as {self.folder} keeps its "
+                "splits in folders: leave it out"
+            )
+        self._numbers = {name: number for number, name in enumerate(self.classes)}
+        self._names = Names(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        """The image's path."""
+        return shown(self.folder / self._names[index])
+
+    def read(self, index: int) -> Sample:
+        """Image, class, mask and caption, as far as the data has them.
+
+        Raises:
+            BrokenFileError: The image or its mask is missing or cannot be read.
+        """
+        name = self._names[index]
+        label = self._numbers[name.split("/")[self._depth]] if self.classes else None
+        image = read_file(self.folder / name)
+        return Sample(image, label, self._mask(name), self.caption(index))
+
+    def caption(self, index: int) -> str | None:
+        """The image's text, empty where it has none; None where the data has no captions."""
+        return None if self._captions is None else self._captions(self._names[index])
+
+    def _images(self, start: Path) -> list[str]:
+        """Paths of the images below a folder, without the masks that may lie there too."""
+        prefix = "" if start == self.folder else f"{start.name}/"
+        names = [prefix + name for name in files_below(start)]
+        if self._masks is None or self.folder not in self._masks.parents:
+            return names
+        masks = f"{self._masks.relative_to(self.folder).as_posix()}/"
+        return [name for name in names if not name.startswith(masks)]
+
+    def _mask(self, name: str) -> LabelMap | None:
+        if self._masks is None:
+            return None
+        path = (self._masks / name).with_suffix(".png")
+        try:
+            return LabelMap(path.read_bytes(), *self._labels)
+        except OSError as error:
+            raise BrokenFileError(f"has no mask: {shown(path)} ({error.strerror})") from error
+
+
+def _subfolder(root: Path, name: str | None, key: str) -> Path:
+    if name is None:
+        return root
+    folder = root / name
+    if not folder.is_dir():
+        raise nothing_found(root, f"folder {name}", f"change data.root or {key}")
+    return folder
+
+
+def _classes(names: list[str], depth: int) -> tuple[str, ...]:
+    """The folders in which the images lie, sorted."""
+    loose = next((name for name in names if name.count("/") < depth + 1), None)
+    if loose is not None:
+        raise UserError(
+            f"{shown(loose)} lies in no class folder: move it into one, or set "
+            "data.class_folders=false"
+        )
+    return tuple(sorted({name.split("/")[depth] for name in names}))
+
+
+def _check_classes(
+    names: list[str], depth: int, classes: tuple[str, ...], count: int | None, folder: Path
+) -> None:
+    """Refuse other classes than those of the training data, and another number than asked for."""
+    strange = sorted(set(_classes(names, depth)).difference(classes))
+    if strange:
+        raise UserError(
+            f"{folder} has the class folder {shown(strange[0])}, which the training data lacks: "
+            "remove it, or add training images"
+        )
+    if len(classes) == 1:
+        raise UserError(
+            f"{folder} holds one class folder, {shown(classes[0])}: let data.root be the folder in "
+            "which the class folders lie, or set data.class_folders=false"
+        )
+    if count not in (None, len(classes)):
+        raise UserError(
+            f"data.num_classes={count}, and {folder} holds {len(classes)} class folders: set "
+            f"data.num_classes={len(classes)}"
+        )
+
+
+def _chosen(
+    folder: Path, names: list[str], split: str, listed: str | None, share: float
+) -> list[str]:
+    """The images of a split by a list or a seeded share."""
+    if listed is None:
+        return [names[i] for i in held_out(folder, names, split, share)]
+    wanted = set(read_list(listed, "data.validation_list"))
+    missing = sorted(wanted.difference(names))
+    if missing:
+        raise UserError(
+            f"data.validation_list={listed} names {len(missing)} images that are not there, such "
+            f"as {missing[0]}: write paths relative to the images' folder"
+        )
+    if len(wanted) == len(names):
+        raise UserError(
+            f"data.validation_list={listed} names every image, and leaves none to train on: "
+            "shorten it"
+        )
+    return [name for name in names if (name in wanted) == (split == "validation")]

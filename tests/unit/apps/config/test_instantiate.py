@@ -1,0 +1,121 @@
+"""Objects from configuration: the allowlist, nesting, and refusals that name the path."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from omegaconf import OmegaConf
+
+from ldmlab.apps.config import instantiate
+from ldmlab.apps.config.instantiate import build
+from ldmlab.core.errors import UserError
+
+
+class Part:
+    """A thing with a few arguments."""
+
+    def __init__(self, size: int, inner: object = None, items: list[int] | None = None) -> None:
+        if size < 0:
+            raise ValueError(f"size must be positive,\n got {size}")
+        self.size, self.inner, self.items = size, inner, items
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import sys
+
+    module = ModuleType("ldmlab.nn.toys")
+    module.os = os  # what a module imports is reachable through its name
+    module.Part = Part
+    monkeypatch.setattr(Part, "__module__", "ldmlab.nn.toys")
+    monkeypatch.setitem(sys.modules, "ldmlab.nn.toys", module)
+    names = instantiate.targets() | {PART, "ldmlab.nn.toys.Nothing"}
+    monkeypatch.setattr(instantiate, "targets", lambda: names)
+
+
+PART = "ldmlab.nn.toys.Part"
+
+
+def test_nested_nodes_become_objects_with_plain_containers() -> None:
+    inner = {"_target_": PART, "size": 1, "items": [1, 2]}
+    cfg = OmegaConf.create({"n": 3, "part": {"_target_": PART, "size": "${n}", "inner": inner}})
+    part = build(cfg.part)
+    assert (part.size, part.inner.size) == (3, 1)
+    assert type(part.inner.items) is list
+
+
+def test_objects_are_handed_over_as_they_are() -> None:
+    thing = object()
+    part = build({"_target_": PART, "size": 1, "inner": "replaced"}, inner=thing)
+    assert part.inner is thing
+
+
+def test_a_partial_waits_for_the_rest() -> None:
+    partial = build({"_target_": PART, "_partial_": True, "items": [1]}, inner=2)
+    assert isinstance(partial, functools.partial)
+    assert partial(size=5).size == 5
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.open",
+        "torch.load",
+        "numpy.load",
+        "ldmlab.nn.toys.os.system",
+        "ldmlab.core.files.write_text",
+        "ldmlab.apps.cli.main.main",
+        "ldmlab.nn.toys.Part.__init__",
+        "ldmlab.nnx.Part",
+        "ldmlab.nn.nothing.Here",
+        "ldmlab.nn.toys.Nothing",
+        "torch.optim.AdamW",
+        "optuna.samplers.nothing",
+        "optuna.samplers.__class__",
+        "optuna.samplers.os.system",
+        7,
+    ],
+)
+def test_nothing_else_is_built_however_deep(target: object) -> None:
+    node = {"_target_": PART, "size": 1, "inner": {"a": [{"_target_": target, "command": "x"}]}}
+    with pytest.raises(UserError, match=r"model\.inner\.a\[0\]\._target_"):
+        build(OmegaConf.create({"model": node}).model)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sise": 1}, r"model\.sise: Part takes no 'sise'; did you mean size\?"),
+        ({"size": -1}, r"model: size must be positive, got -1"),
+        ({"size": "???"}, r"model is incomplete"),
+    ],
+)
+def test_refused_values_name_the_path(change: dict[str, object], words: str) -> None:
+    cfg = OmegaConf.create({"model": {"_target_": PART, "size": 1, **change}})
+    with pytest.raises(UserError, match=words):
+        build(cfg.model)
+
+
+def test_missing_arguments_and_targets_are_named() -> None:
+    with pytest.raises(UserError, match=r"model: Part missing a required argument: 'size'"):
+        build(OmegaConf.create({"model": {"_target_": PART}}).model)
+    with pytest.raises(UserError, match="no _target_"):
+        build(OmegaConf.create({"model": {"size": 1}}).model)
+
+
+def test_what_could_write_files_is_not_built_from_a_strangers_configuration(tmp_path: Path) -> None:
+    for target in ("data.specimens.make.make", "conditioning.vocabulary_files.write_vocabulary"):
+        node = {"_target_": f"ldmlab.{target}", "folder": str(tmp_path / "made"), "tokens": ["a"]}
+        with pytest.raises(UserError, match="not among the things a configuration may build"):
+            build(node)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_target_gets_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"did you mean ldmlab\.nn\.unet\.UNet\?"):
+        build({"_target_": "ldmlab.nn.unet.Unet"})

@@ -1,0 +1,168 @@
+"""Run folders: made, found, named; and their ids."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ldmlab.apps.config.run_id import run_id
+from ldmlab.apps.runs.environment import describe_environment
+from ldmlab.apps.runs.folder import RunFolder, find_checkpoint, find_run
+from ldmlab.core.errors import UserError
+
+CONFIG = {
+    "seed": 0,
+    "unet": {"channels": 32},
+    "trainer": {"devices": 1, "accelerator": "cpu", "deterministic": True},
+    "paths": {"runs": "runs"},
+    "logger": {"wandb": None},
+    "stages": {"diffusion": {"lr": 1e-4, "max_steps": 10, "warmup_steps": 1}},
+}
+
+
+def _changed(key: str, value: object) -> dict[str, object]:
+    config = json.loads(json.dumps(CONFIG))
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = value
+    return config
+
+
+def test_the_id_is_stable_over_versions_and_key_order() -> None:
+    assert run_id(CONFIG) == run_id(dict(reversed(CONFIG.items())))
+    assert len(run_id(CONFIG)) == 10
+    assert run_id({"seed": 0, "lr": 1.0}) == run_id({"seed": 0.0, "lr": 1}) == "f4f5d80fef"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.devices", 8),
+        ("trainer.accelerator", "gpu"),
+        ("trainer.strategy", "ddp"),
+        ("trainer.enable_progress_bar", False),
+        ("paths.runs", "/elsewhere"),
+        ("logger.wandb", {"project": "x"}),
+        ("stages.diffusion.max_steps", 99),
+        ("callbacks.sample_every", 3),
+        ("resume", "never"),
+    ],
+)
+def test_the_id_ignores_what_changes_no_result(key: str, value: object) -> None:
+    assert run_id(_changed(key, value)) == run_id(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("network.channels", 64),
+        ("network.extra", None),
+        ("stages.diffusion.lr", 2e-4),
+        ("codec.hash", "ab"),
+        ("trainer.deterministic", False),
+    ],
+)
+def test_the_id_follows_what_changes_the_result(key: str, value: object) -> None:
+    assert run_id(_changed(key, value)) != run_id(CONFIG)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.create(tmp_path / "runs", "toy", "diffusion", "0123456789")
+    folder.write_config(CONFIG)
+    folder.link_latest()
+    return folder
+
+
+def test_every_path_into_a_run_finds_it(run: RunFolder) -> None:
+    checkpoint = run.checkpoints / "step-000100.ckpt"
+    checkpoint.touch()
+    paths = [run.path, run.path.parent / "latest", run.path.parent, checkpoint, run.config]
+    paths.append(run.path.parent / "latest" / "checkpoints" / checkpoint.name)
+    assert {find_run(path).path for path in paths} == {run.path}
+    assert find_checkpoint(run.path.parent) == find_checkpoint(checkpoint) == checkpoint
+    (run.checkpoints / "last.ckpt").touch()
+    assert find_checkpoint(run.path).name == find_checkpoint(run.config).name == "last.ckpt"
+
+
+def test_only_what_killed_processes_left_is_swept(run: RunFolder) -> None:
+    old, fresh = (run.checkpoints / f".last.ckpt.{pid}-0.part" for pid in (1, 2))
+    for path in (old, fresh):
+        path.touch()
+    os.utime(old, (0, 0))
+    run.sweep()
+    assert list(run.checkpoints.iterdir()) == [fresh]
+
+
+def test_the_tree_can_be_moved(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    assert find_run(tmp_path / "moved/toy/diffusion/latest").path.name == run.path.name
+
+
+def test_latest_follows_the_newest_run(run: RunFolder, tmp_path: Path) -> None:
+    again = RunFolder.create(tmp_path / "runs", "toy", "diffusion", "again")
+    again.write_config(CONFIG)
+    again.link_latest()
+    assert find_run(run.path.parent).path == again.path
+    assert {path.name for path in run.path.parent.iterdir()} == {"0123456789", "again", "latest"}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runs/toy", "diffusion/latest"),
+        ("runs/toi/diffusion", "did you mean toy"),
+        ("runs/toy/diffusion/012345678", "did you mean 0123456789"),
+        ("nowhere", "which holds runs"),
+    ],
+)
+def test_a_path_without_a_run_says_what_is_there(
+    run: RunFolder, tmp_path: Path, path: str, words: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        find_run(tmp_path / path)
+    assert words in str(refused.value) and path.rpartition("/")[2] in str(refused.value)
+
+
+def test_a_run_without_a_checkpoint_says_so(run: RunFolder) -> None:
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        find_checkpoint(run.path)
+
+
+@pytest.mark.parametrize("name", ["../up", "a=b", "", ".hidden", "a b", "latest"])
+def test_names_stay_inside_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a folder"):
+        RunFolder.create(tmp_path, "toy", "diffusion", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"paths\.runs"):
+        RunFolder.create(tmp_path / "file", "toy", "diffusion", "a")
+
+
+def test_cards_are_read_back(run: RunFolder) -> None:
+    with pytest.raises(UserError, match="ldmlab evaluate"):
+        run.read_card()
+    run.write_card({"metrics": {"fd": {"value": 1.5}}})
+    assert run.read_card()["metrics"]["fd"]["value"] == 1.5
+    run.card.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        run.read_card()
+
+
+def test_no_secret_reaches_the_folder(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdefsecret")
+    run.write_config({"name": "a", "leak": "${oc.env:WANDB_API_KEY}"})
+    run.write_environment()
+    assert "abcdefsecret" not in run.config.read_text() + run.environment.read_text()
+    environment = describe_environment()
+    assert environment["versions"]["ldmlab"] and environment["devices"]
+    assert os.environ["HOME"] not in environment.values()

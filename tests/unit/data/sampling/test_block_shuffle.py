@@ -1,0 +1,30 @@
+"""An epoch in windows of blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ldmlab.data.sampling.block_shuffle import Blocks, WindowedEpoch
+
+
+@pytest.mark.parametrize("sizes", [[4], [3, 0, 5, 1], [1] * 20, [7, 100, 2, 30]])
+@pytest.mark.parametrize("window", [1, 6, 1000])
+def test_an_epoch_is_a_permutation_that_uses_few_blocks_at_a_time(sizes, window) -> None:
+    blocks = Blocks(np.array(sizes), window)
+    block = np.repeat(np.arange(len(sizes)), sizes)
+    orders = [[WindowedEpoch(blocks, seed)[i] for i in range(sum(sizes))] for seed in (1, 1, 2)]
+    assert orders[0] == orders[1]
+    assert sum(sizes) < 9 or orders[0] != orders[2]
+    for order in orders:
+        assert sorted(order) == list(range(sum(sizes)))
+        for k in np.unique(block):
+            places = np.flatnonzero(block[order] == k)
+            # A block is left behind after a window, and a window overshoots by its last block.
+            assert places[-1] - places[0] < window + max(sizes)
+
+
+def test_the_first_samples_keep_their_blocks() -> None:
+    blocks = Blocks(np.array([3, 4, 2]), 5)
+    assert blocks.first(5).sizes.tolist() == [3, 2, 0]
+    assert blocks.first(99).sizes.tolist() == [3, 4, 2]

@@ -1,0 +1,54 @@
+"""Archives whose headers lie: refused by name, never followed."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.shards.tar import BLOCK, members
+
+
+def header(size: bytes | None = None, kind: bytes = b"0", data: bytes = b"") -> bytes:
+    """A member whose header has a right checksum, whatever it says."""
+    entry = tarfile.TarInfo("a.jpg")
+    entry.size = len(data)
+    block = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+    block[156:157] = kind
+    block[124:136] = block[124:136] if size is None else size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + data + b"\0" * (-len(data) % BLOCK)
+
+
+def negative(size: int) -> bytes:
+    return size.to_bytes(12, "big", signed=True)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "archive",
+    [
+        header(negative(-1)),
+        header(negative(-BLOCK)),
+        header() + header(negative(-2 * BLOCK)),
+        *(
+            header(kind=b"x", data=record) + header(data=b"pixels")
+            for record in (b"0 path=x\n", b"zz path\n", b"12345", b"-5 path=x\n", b"-9 a=bbb\n")
+        ),
+    ],
+)
+def test_headers_that_lie_are_named_and_end_the_archive(tmp_path: Path, archive: bytes) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(archive + b"\0" * 2 * BLOCK)
+    with pytest.raises(UserError, match=r"0\.tar is no uncompressed tar archive at byte"):
+        list(members(path))
+
+
+def test_a_huge_size_is_a_cut_archive(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(header(b"\x80" + (2**80).to_bytes(11, "big")) + b"\0" * BLOCK)
+    with pytest.raises(UserError, match=r"0\.tar is (cut short|no uncompressed tar)"):
+        list(members(path))

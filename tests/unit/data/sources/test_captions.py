@@ -1,0 +1,121 @@
+"""Caption tables as other programs write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ldmlab.core.errors import UserError
+from ldmlab.data.sources.image_folder import ImageFolder
+
+ROWS = "".join(f'{k}.jpg,"a ""red"" boat, at sea {k}"\n' for k in range(3))
+TEXTS = {f"{k}.jpg": f'a "red" boat, at sea {k}' for k in range(3)}
+JSONL = "".join(json.dumps({"file_name": n, "text": t}) + "\n" for n, t in TEXTS.items())
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"an image")
+    return root
+
+
+def captions(root: Path, source: str, **options) -> dict[str, str]:
+    found = {}
+    for split in ("train", "validation"):
+        data = ImageFolder(split, root, captions=source, **options)
+        found |= {
+            str(Path(data.name(i)).relative_to(root)): data.caption(i) for i in range(len(data))
+        }
+    return found
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file_name,text\n" + ROWS,
+        "\ufeffFile_Name, Text\n" + ROWS,
+        "image,caption\n" + ROWS.replace("\n", "\r\n"),
+        ("file,caption\n" + ROWS).replace("\n", "\r"),
+        "file_name;text\n" + ROWS.replace("jpg,", "jpg;"),
+        "path\ttext\n" + ROWS.replace("jpg,", "jpg\t"),
+        "file_name,text\n" + "".join(f"./{row}\n" for row in ROWS.splitlines()),
+        'file_name,text\n0.jpg,"a ""red"" boat,\n\nat sea 0"\n' + ROWS[ROWS.index("1.jpg") :],
+    ],
+)
+def test_tables_of_many_programs(tmp_path: Path, table: str) -> None:
+    write(tmp_path, *TEXTS)
+    (tmp_path / "c.csv").write_text(table, encoding="utf-8", newline="")
+    assert captions(tmp_path, "c.csv") == TEXTS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_captions_of_windows_are_read_by_their_mark(tmp_path: Path, encoding: str) -> None:
+    # Windows' Notepad and Excel write "Unicode" so; \u0a0a holds two line ends as bytes.
+    write(tmp_path, *TEXTS)
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    texts = {name: text + " \u0a0a\u5317" for name, text in TEXTS.items()}
+    table = "file_name,text\n" + ROWS.replace('"\n', ' \u0a0a\u5317"\n')
+    (tmp_path / "c.csv").write_bytes((mark + table).encode(encoding))
+    assert captions(tmp_path, "c.csv") == texts
+    for name, text in texts.items():
+        (tmp_path / name).with_suffix(".txt").write_bytes((mark + text).encode(encoding))
+    assert captions(tmp_path, "txt") == texts
+
+
+def test_a_line_in_another_encoding_spoils_no_other(tmp_path: Path) -> None:
+    write(tmp_path, "0.jpg", "1.jpg")
+    (tmp_path / "c.csv").write_bytes(b"file_name,text\n0.jpg,caf\xe9\n1.jpg,caf\xc3\xa9\n")
+    assert captions(tmp_path, "c.csv") == {"0.jpg": "café", "1.jpg": "café"}
+
+
+def test_half_a_character_is_no_reason_to_stop(tmp_path: Path) -> None:
+    write(tmp_path, "0.jpg", "1.jpg")
+    rows = '{"file_name": "0.jpg", "text": "x\\ud83d"}\n \n{"file_name": "1.jpg", "text": null}\n'
+    (tmp_path / "c.jsonl").write_text(rows)
+    assert captions(tmp_path, "c.jsonl") == {"0.jpg": "x?", "1.jpg": ""}
+
+
+def test_hugging_face_keeps_a_table_in_each_split(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write(tmp_path / split, *TEXTS)
+        (tmp_path / split / "metadata.jsonl").write_text(JSONL.replace("sea", f"sea of {split}"))
+    found = captions(tmp_path, "metadata.jsonl")
+    assert found["train/1.jpg"] == 'a "red" boat, at sea of train 1'
+    assert found["validation/2.jpg"] == 'a "red" boat, at sea of validation 2'
+
+
+@pytest.mark.parametrize("source", ["data/metadata.jsonl", "{root}/data/metadata.jsonl"])
+@pytest.mark.parametrize("images", [None, "data"])
+def test_paths_may_be_relative_to_the_table(tmp_path: Path, source: str, images) -> None:
+    write(tmp_path / "data", *TEXTS)
+    (tmp_path / "data" / "metadata.jsonl").write_text(JSONL)
+    found = captions(tmp_path, source.format(root=tmp_path), images=images)
+    assert found == {f"data/{name}": text for name, text in TEXTS.items()}
+
+
+@pytest.mark.parametrize("row", ["/data/0.jpg,x", "0,x", "0.jpg,", "sub/0.jpg,x"])
+def test_a_table_of_other_images_is_refused(tmp_path: Path, row: str) -> None:
+    write(tmp_path, *TEXTS)
+    (tmp_path / "c.csv").write_text(f"file_name,text\n{row}\n")
+    with pytest.raises(
+        UserError, match=r"c\.csv has no caption for any of 3 images, such as 0\.jpg"
+    ):
+        captions(tmp_path, "c.csv")
+
+
+def test_images_without_any_text_file_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, *TEXTS)
+    with pytest.raises(UserError, match=r"captions=txt has no caption .* a text file of the same"):
+        captions(tmp_path, "txt")
+    (tmp_path / "2.txt").write_text("one")
+    assert captions(tmp_path, "txt") == {"0.jpg": "", "1.jpg": "", "2.jpg": "one"}
+
+
+def test_several_captions_for_an_image_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, *TEXTS)
+    (tmp_path / "c.jsonl").write_text('{"file_name": "0.jpg", "text": ["a", "b"]}\n')
+    with pytest.raises(UserError, match=r"caption of 0\.jpg in .* is a list: write one text"):
+        captions(tmp_path, "c.jsonl")

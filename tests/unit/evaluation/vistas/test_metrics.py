@@ -1,0 +1,145 @@
+"""The judge: right on landscapes, at chance on shuffled requests, not fooled by ruins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from ldmlab.data.vistas.caption import scenes_from_captions
+from ldmlab.data.vistas.dataset import SPLITS
+from ldmlab.data.vistas.scene import SLOTS, Scenes, sample_scenes
+from ldmlab.evaluation.vistas.corruptions import BROKEN_OBJECTS, RUINS, mild, pictures
+from ldmlab.evaluation.vistas.evaluation import VistasEvaluation
+from ldmlab.evaluation.vistas.metrics import (
+    frechet_world,
+    judge_conditional,
+    mask_miou,
+    valid_rate,
+)
+from ldmlab.evaluation.vistas.networks import (
+    JUDGE_ASSET,
+    SEGMENTER_ASSET,
+    UNRECOGNISABLE,
+    asset_hash,
+    load_judge,
+)
+
+TEST = sample_scenes(0, np.arange(120) + SPLITS["test"].start)
+UNSEEN = sample_scenes(0, np.arange(60) + SPLITS["compositions"].start, held_out=True)
+SHOWN = TEST[np.flatnonzero(TEST.object > 0)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many small operations: on a shared machine a second thread waits more than it works."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rng() -> Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("scenes", [TEST, UNSEEN], ids=["test", "compositions"])
+@pytest.mark.parametrize("degrade", [False, True], ids=["plain", "mild"])
+def test_the_judge_reads_landscapes(scenes: Scenes, degrade: bool) -> None:
+    images, masks = pictures(scenes)
+    images = mild(images, rng()) if degrade else images
+    metrics = judge_conditional(load_judge(), images, scenes)
+    slots = {name for name in metrics if name.startswith("slot/")}
+    assert slots == {f"slot/{slot}" for slot in SLOTS}
+    assert min(metrics[name] for name in slots) >= 0.98
+    assert metrics["class_accuracy"] >= 0.97
+    assert metrics["caption_accuracy"] >= 0.96
+    assert metrics["object_accuracy"] >= 0.95
+    assert valid_rate(load_judge(), images) >= 0.97
+    assert mask_miou(load_judge(), images, masks) >= 0.92
+
+
+def test_shuffled_requests_are_met_by_chance() -> None:
+    images, _ = pictures(TEST)
+    order = np.random.default_rng(0).permutation(len(TEST))
+    metrics = judge_conditional(load_judge(), images, TEST[order])
+    for slot, values in SLOTS.items():
+        assert abs(metrics[f"slot/{slot}"] - 1 / len(values)) < 0.16
+    assert metrics["class_accuracy"] < 0.2
+    assert metrics["caption_accuracy"] < 0.03
+    assert metrics["object_accuracy"] < 0.3
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_ruins_are_no_landscapes(ruin: Callable[[Tensor, Generator], Tensor]) -> None:
+    images = ruin(pictures(SHOWN)[0], rng())
+    assert valid_rate(load_judge(), images) < 0.06
+    assert judge_conditional(load_judge(), images, SHOWN)["caption_accuracy"] < 0.06
+
+
+@pytest.mark.parametrize("broken", BROKEN_OBJECTS)
+def test_broken_objects_have_no_name(broken: Callable[[Scenes, Generator], Tensor]) -> None:
+    images = broken(SHOWN, rng())
+    judge = load_judge()
+    with torch.inference_mode():
+        named = judge(images)["object"].argmax(1)
+    assert (named == UNRECOGNISABLE).float().mean() > 0.95
+    assert valid_rate(judge, images) < 0.05
+    metrics = judge_conditional(judge, images, SHOWN)
+    assert metrics["slot/object"] < 0.05
+    assert metrics["object_accuracy"] < 0.05
+    assert metrics["slot/ground"] > 0.9
+
+
+def test_larger_images_are_judged_the_same() -> None:
+    images, masks = pictures(TEST[:60], 64)
+    metrics = judge_conditional(load_judge(), images, TEST[:60])
+    assert metrics["caption_accuracy"] >= 0.96
+    assert metrics["object_accuracy"] >= 0.95
+    assert mask_miou(load_judge(), images, masks) > 0.88
+
+
+def test_open_slots_are_not_asked() -> None:
+    images, _ = pictures(SHOWN[:40])
+    asked = scenes_from_captions(["under the sky"] * 40)
+    metrics = judge_conditional(load_judge(), images, asked)
+    assert set(metrics) == {"class_accuracy", "caption_accuracy", "object_accuracy"}
+    assert set(metrics.values()) == {1.0}
+
+
+def test_every_image_needs_a_scene() -> None:
+    with pytest.raises(ValueError, match="2 images cannot be judged by 3 scenes"):
+        judge_conditional(load_judge(), torch.zeros(2, 3, 32, 32), TEST[:3])
+
+
+def test_distances_order_degradations() -> None:
+    judge = load_judge()
+    real, _ = pictures(TEST)
+    same = frechet_world(judge, real.split(64), real.split(50))
+    near = frechet_world(judge, real.split(64), mild(real, rng()).split(64))
+    far = frechet_world(judge, real.split(64), RUINS[0](real, rng()).split(64))
+    assert abs(same) < 0.1
+    assert same < near < 0.1 * far
+
+
+def test_masks_of_other_images_do_not_match() -> None:
+    images, masks = pictures(TEST)
+    assert mask_miou(None, images, masks.roll(1, 0)) < 0.5
+
+
+def test_the_packaged_judge() -> None:
+    judge = load_judge()
+    assert load_judge() is judge
+    assert not judge.training
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    assert judge.features(torch.zeros(2, 3, 32, 32)).shape == (2, judge.num_features)
+    protocol = VistasEvaluation().protocol()
+    for name, asset in (("judge", JUDGE_ASSET), ("segmenter", SEGMENTER_ASSET)):
+        assert protocol[name] == asset_hash(asset)
+        assert len(protocol[name]) == 16 and int(protocol[name], 16)
+        file = resources.files("ldmlab.evaluation.vistas").joinpath("assets", asset)
+        assert len(file.read_bytes()) <= 500_000

@@ -1,0 +1,75 @@
+"""best.ckpt is the checkpoint of the best validation, over interruptions too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ldmlab.core.files import write_text
+from ldmlab.training.callbacks.checkpointing import Checkpointing
+from ldmlab.training.step_module import StepModule
+
+
+class _Module(StepModule):
+    judged_by = ("val/loss", min)
+
+    def __init__(self) -> None:
+        super().__init__(0, 100)
+
+    def terms(self, batch, noise):
+        raise NotImplementedError
+
+
+def _validate(callback: Checkpointing, step: int, loss: float, resumed: Path | None = None) -> None:
+    """A step that ends with a validation; a resumed run begins with one."""
+    module = _Module()
+    module.steps += step
+    trainer = SimpleNamespace(
+        loggers=[],
+        callback_metrics={"val/loss": loss},
+        is_global_zero=True,
+        save_checkpoint=lambda path: write_text(path, str(step)),
+        ckpt_path=resumed,
+    )
+    if resumed is None:
+        callback.on_train_batch_end(trainer, module)
+    callback.on_validation_end(trainer, module)
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([3.0, 2.0, 4.0], "4"), ([3.0, float("nan"), 3.0], "2"), ([float("nan")] * 2, None)],
+)
+def test_the_best_validation_keeps_its_checkpoint(
+    tmp_path: Path, losses: list[float], best: str | None
+) -> None:
+    callback = Checkpointing(tmp_path, every=100, best_of=2)
+    for number, loss in enumerate(losses, 1):
+        _validate(callback, 2 * number, loss)
+    path = tmp_path / "best.ckpt"
+    assert (path.read_text() if path.is_file() else None) == best
+    assert (tmp_path / "last.ckpt").read_text() == str(2 * len(losses))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_resumed_run_remembers_what_was_best(tmp_path: Path) -> None:
+    first = Checkpointing(tmp_path, every=100, best_of=2)
+    _validate(first, 2, 1.0)
+    second = Checkpointing(tmp_path, every=100, best_of=2)
+    second.load_state_dict(first.state_dict())
+    _validate(second, 4, 2.0)
+    assert (tmp_path / "best.ckpt").read_text() == "2"
+    # Resumed from an older checkpoint than last.ckpt, and the owed validation is the best.
+    older = tmp_path / "step-000002.ckpt"
+    older.write_text("older")
+    third = Checkpointing(tmp_path, every=100, best_of=2)
+    _validate(third, 2, 0.5, resumed=older)
+    assert (tmp_path / "best.ckpt").read_text() == "older"
+
+
+def test_without_the_wish_there_is_none(tmp_path: Path) -> None:
+    callback = Checkpointing(tmp_path, every=2)
+    _validate(callback, 2, 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
