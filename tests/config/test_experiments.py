@@ -174,4 +174,4 @@ def test_the_papers_rule_multiplies_by_the_global_batch() -> None:
         cfg = compose(["experiment=celebahq", "data.root=x", f"scale_lr={rule}", *overrides])
         stage = cfg.stages.diffusion
         rates[rule] = build_optimizer(cfg, stage, stage.lr)(weights).param_groups[0]["lr"]
-    assert rates == {"batch": pytest.approx(2e-6), "paper": pytest.approx(9.6e-5)}
+    assert rates == {"false": pytest.approx(2e-6), "true": pytest.approx(9.6e-5)}

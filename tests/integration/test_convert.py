@@ -66,7 +66,7 @@ def same(ours: LatentDiffusion, theirs: LatentDiffusion, kind: str) -> None:
         index=torch.arange(2),
         label=torch.tensor([0, 3]),
         mask=torch.arange(4).repeat(2, 32, 8),
-        prompt=("a red house", "dark hills"),
+        caption=("a red house", "dark hills"),
     )
     x = SampleNoise(0, range(2)).normal(torch.empty(2, 2, 16, 16))
     one, other = (m.guided(conditions)(x, torch.tensor(0.4)) for m in (ours, theirs))

@@ -113,7 +113,7 @@ def bottleneck_options(bottleneck: Bottleneck) -> dict[str, Any]:
     if isinstance(bottleneck, VQ):
         return options | {
             "num_codes": bottleneck.codes.num_embeddings,
-            "commitment": bottleneck.commitment_weight,
+            "commitment_weight": bottleneck.commitment_weight,
             "codebook_weight": bottleneck.codebook_weight,
         }
     if isinstance(bottleneck, KL):
