@@ -174,7 +174,7 @@ def test_out_to_diffusers_and_in_again(kind: str, command: Command, tmp_path: Pa
     assert code == 0, err
     bare = load_file("bare/model.safetensors")
     assert all(torch.equal(bare[k], v) for k, v in before.model.state_dict().items())
-    assert json.loads(Path("bare/config.json").read_text())["config"]["unet"]["channels"] == 32
+    assert json.loads(Path("bare/config.json").read_text())["config"]["network"]["channels"] == 32
     code, err = command("convert", "run=back", "to=onnx", "out=more")
     assert code == 2 and "to must be diffusers or safetensors" in err
 
