@@ -76,7 +76,7 @@ def test_judging_needs_neither_lightning_nor_hydra(imported: dict[str, list[str]
 
 def test_the_command_line_starts_without_torch() -> None:
     code = (
-        "import ldmlab.apps.cli.main, ldmlab.apps.cli.dispatch, ldmlab.apps.cli.hydra_main\n"
+        "import ldmlab.apps.cli.main, ldmlab.apps.cli.hydra_main\n"
         "import ldmlab.apps.runs.folder\n"
         "import sys; print('torch' in sys.modules, 'lightning' in sys.modules)"
     )

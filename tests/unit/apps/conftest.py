@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 import ldmlab
 from ldmlab.apps.cli.main import main
-from ldmlab.apps.cli.verbs import VERBS, Source, Verb
+from ldmlab.apps.cli.verbs import VERBS, Verb
 
 _FILES = {
     "config.yaml": """
@@ -35,6 +35,7 @@ _FILES = {
         codec: {run: null}
         sweep: {metric: loss}
         traceback: false
+        trust: []
         stages:
           diffusion: {lr: 1.0e-4, betas: [0.9, 0.99], batch_size: 8, max_steps: 10, ema: true}
         """,
@@ -74,8 +75,12 @@ def seen(conf: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return record.act(cfg)
 
     monkeypatch.setitem(sys.modules, "toy_verb", SimpleNamespace(run=run))
-    for name, source in (("train", Source.HYDRA), ("sample", Source.RUN)):
-        verb = Verb(name, "A toy.", (("ldmlab toy", "plays"),), "toy_verb:run", source)
+    for name, base, keeps, trains in (
+        ("train", "config", False, True),
+        ("sample", "run", True, False),
+    ):
+        examples = (("ldmlab toy", "plays"),)
+        verb = Verb(name, "A toy.", examples, "toy_verb:run", base, keeps, trains)
         monkeypatch.setitem(VERBS, name, verb)
     return record
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ldmlab.apps.cli.verbs import VERBS, Source, Verb
-from ldmlab.apps.config.conf_dir import options
+from ldmlab.apps.cli.verbs import VERBS, Verb
+from ldmlab.apps.config.conf_dir import EXCHANGEABLE, options, own_keys
+
+_WIDEST = 44
+# Verbs of no experiment.
+_ALONE = ("verify", "convert")
 
 _FOOT = """\
 Exit codes: 0 success, 1 internal failure, 2 a mistake of yours, told in one line
@@ -32,17 +36,24 @@ examples:
 
 def manual(verb: Verb) -> str:
     """The text of `ldmlab <verb> --help`."""
-    flags = " [-m] [--cfg job]" if verb.source is Source.HYDRA else ""
     return f"""\
 {verb.summary}
 
-usage: ldmlab {verb.name}{flags} [key=value ...]
+usage: ldmlab {verb.name} [-m] [--cfg job] [--config-dir <folder>] [key=value ...]
 
 examples:
 {_listing(verb.examples)}
 
-{_groups(verb)}{_FOOT}
+{_keys(verb)}{_groups(verb)}{_FOOT}
 """
+
+
+def _keys(verb: Verb) -> str:
+    """The verb's own keys with their defaults, each explained by its line in conf/."""
+    rows = [(f"{key}={value}", comment) for key, value, comment in own_keys(verb.config)]
+    width = max((len(key) for key, _ in rows if len(key) <= _WIDEST), default=0)
+    lines = [f"  {key:<{width}}  {comment}".rstrip() for key, comment in rows]
+    return "its keys:\n" + "\n".join(lines) + "\n\n" if rows else ""
 
 
 def _listing(examples: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
@@ -50,7 +61,8 @@ def _listing(examples: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> s
 
 
 def _groups(verb: Verb) -> str:
-    if verb.source is not Source.HYDRA:
-        return ""
-    lines = [f"  {group}={'|'.join(names)}" for group, names in options().items()]
-    return "groups and their options:\n" + "\n".join(lines) + "\n\n"
+    """The groups that it may exchange."""
+    groups = options()
+    names = EXCHANGEABLE if verb.keeps_model else [] if verb.name in _ALONE else groups
+    lines = [f"  {group}={'|'.join(groups[group])}" for group in names]
+    return "groups and their options:\n" + "\n".join(lines) + "\n\n" if lines else ""

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,11 +18,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.slurm import is_remote, launch
 from ldmlab.apps.cli.verbs import Verb
-from ldmlab.apps.config.compose import explain, read, verify
+from ldmlab.apps.config.compose import explain
 from ldmlab.apps.config.conf_dir import conf_dir
-from ldmlab.apps.config.overrides import protect, unprotect
+from ldmlab.apps.config.overrides import unprotect
+from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.runs.jobs import Job, run_job, table
 from ldmlab.core.errors import UserError
 
@@ -51,7 +54,6 @@ class _Task:
 
     verb: Verb
     program: list[str]
-    shipped: bool
     restore: Callable[[], None]
     code: int = 0
     error: Exception | None = None
@@ -59,13 +61,14 @@ class _Task:
 
     def __call__(self, cfg: DictConfig) -> float | None:
         self.restore()
-        overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
-        if HydraConfig.get().mode == RunMode.MULTIRUN and not is_remote(self.verb, cfg):
-            return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
-        if self.error is not None:  # SLURM refused a job of this multirun
+        if self.error is not None:  # a job of this multirun was refused
             return None
         try:
-            verify(cfg, read(overrides, self.shipped))
+            check_values(cfg)
+            several = HydraConfig.get().mode == RunMode.MULTIRUN
+            if several and not is_remote(self.verb, cfg):
+                overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
+                return self._relaunch(overrides, OmegaConf.select(cfg, "sweep.metric"))
             self.code = launch(self.verb, cfg)
         except Exception as error:  # Hydra would print it in its own way, and go on
             self.error = error
@@ -92,19 +95,23 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
         UserError: If the arguments or the configuration are refused.
         Exception: Whatever the verb itself raises.
     """
-    # Behind an override, argparse would not take those that follow the flag.
-    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
-    flags, overrides = _split(arguments)
-    read(overrides, shipped=not flags)
+    parsed = _parse(arguments)
+    folders = [Path(parsed.config_dir).absolute()] if parsed.config_dir else []
+    if folders:
+        sys.path.append(str(Path.cwd()))  # where the user's own classes lie, as for a script
+    request = request_of(verb, parsed.overrides, folders)
+    flags = [f"--config-dir={folder}" for folder in folders]
     restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))
-    task = _Task(verb, [*program(verb), *flags], not flags, restore)
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    sys.argv = [f"ldmlab {verb.name}", *map(protect, arguments)]
+    task = _Task(verb, [*program(verb), *flags], restore)
+    name = parsed.config_name or request.name
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
+    typed = [a for a in arguments if a not in parsed.overrides]
+    sys.argv = [f"ldmlab {verb.name}", *typed, *request.overrides]
     os.environ[_FULL_ERROR] = "1"  # otherwise Hydra prints errors itself and exits
     try:
         main(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error, overrides) from error
+        raise explain(error, parsed.overrides) from error
     finally:
         restore()
     if task.error is not None:
@@ -120,20 +127,18 @@ def program(verb: Verb) -> list[str]:
     return [sys.executable, "-m", "ldmlab", verb.name]
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags that every job of a multirun needs, and the overrides."""
+def _parse(arguments: Sequence[str]) -> Any:
+    """Hydra's flags, and the overrides."""
     parser = get_args_parser()
 
     def refuse(message: str) -> Any:
         raise UserError(f"{message}; a verb takes key=value and Hydra's flags (--hydra-help)")
 
     parser.error = refuse  # type: ignore[method-assign]
-    parsed = parser.parse_args(list(arguments))
+    parsed = parser.parse_intermixed_args(list(arguments))
     modes = [f"--{mode}" for mode in ("run", "multirun", "cfg", "info") if getattr(parsed, mode)]
     if len(modes) > 1:
         refuse(f"{' and '.join(modes)} exclude each other")
-    flags: list[str] = []
-    for flag in ("config_dir", "config_path", "config_name"):
-        if getattr(parsed, flag) is not None:
-            flags += [f"--{flag.replace('_', '-')}", getattr(parsed, flag)]
-    return flags, list(parsed.overrides)
+    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
+        refuse(f"--config-dir {parsed.config_dir} is no folder")
+    return parsed

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _dispatch(arguments: list[str]) -> int:
     # Imports wait here: help and the refusal of a verb must not pay for Hydra or torch.
     from ldmlab.apps.cli.help import manual, overview
-    from ldmlab.apps.cli.verbs import VERBS, Source
+    from ldmlab.apps.cli.verbs import VERBS
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview(), end="")
@@ -68,20 +68,9 @@ def _dispatch(arguments: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         print(manual(verb), end="")
         return 0
-    if verb.source is Source.HYDRA and not _repeats(rest):
-        from ldmlab.apps.cli.hydra_main import run
+    from ldmlab.apps.cli.hydra_main import run
 
-        return run(verb, rest)
-    from ldmlab.apps.cli.dispatch import run_directly
-
-    return run_directly(verb, rest)
-
-
-def _repeats(arguments: list[str]) -> bool:
-    """Whether a run's own configuration is trained again; a multirun's jobs then do so."""
-    return not {"-m", "--multirun"} & set(arguments) and any(
-        argument.startswith("config=") and argument != "config=null" for argument in arguments
-    )
+    return run(verb, rest)
 
 
 def _say(message: str) -> None:

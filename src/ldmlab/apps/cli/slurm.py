@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ldmlab.apps.cli.verbs import Source, Verb
+from ldmlab.apps.cli.verbs import Verb
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.runs.environment import redact
@@ -58,8 +58,7 @@ def launch(verb: Verb, cfg: DictConfig) -> int:
 
 def is_remote(verb: Verb, cfg: DictConfig) -> bool:
     """Whether the verb trains, and `launcher` hands that to SLURM."""
-    trains = verb.source in (Source.HYDRA, Source.SEARCH)
-    return trains and OmegaConf.select(cfg, "launcher.slurm") is not None
+    return verb.trains and OmegaConf.select(cfg, "launcher.slurm") is not None
 
 
 def submit(verb: Verb, cfg: DictConfig) -> str:

@@ -6,18 +6,8 @@ Nothing heavy is imported here, so that `--help` answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from importlib import import_module
-from typing import Any
-
-
-class Source(Enum):
-    """Where a verb's configuration comes from."""
-
-    HYDRA = "composed by Hydra's own main, with its flags"
-    CONF = "composed from conf/<verb>.yaml"
-    SEARCH = "composed from conf/sweep.yaml; several values for a key are what is searched"
-    RUN = "the config.yaml of the run named by `run=`, below conf/<verb>.yaml"
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -29,14 +19,24 @@ class Verb:
         summary: One line for `ldmlab --help`.
         examples: Commands, each with what it does.
         entry: `module:function` that takes the configuration and returns an exit code or None.
-        source: Where its configuration comes from.
+        base: The key that names the run or file to compose on, in the place of the quickstart;
+            None for a verb that has no such key.
+        keeps_model: Whether the run's trained model is used, so that it cannot be exchanged.
+        trains: Whether it may be handed to SLURM.
     """
 
     name: str
     summary: str
     examples: tuple[tuple[str, str], ...]
     entry: str
-    source: Source
+    base: Literal["run", "config"] | None = None
+    keeps_model: bool = False
+    trains: bool = False
+
+    @property
+    def config(self) -> str:
+        """Name of its primary configuration, a file of conf/."""
+        return "config" if self.name == "train" else self.name
 
     def load(self) -> Any:
         """Import the function behind the verb."""
@@ -59,7 +59,8 @@ _TABLE = (
             ("ldmlab train stage=diffusion stages.diffusion.weights=R codec.run=R", "fine-tune"),
         ),
         "ldmlab.apps.commands.train:run",
-        Source.HYDRA,
+        base="config",
+        trains=True,
     ),
     Verb(
         "sample",
@@ -73,7 +74,8 @@ _TABLE = (
             ("ldmlab sample run=R image=a.png inpaint=mask.png", "its white part painted anew"),
         ),
         "ldmlab.apps.commands.sample:run",
-        Source.RUN,
+        base="run",
+        keeps_model=True,
     ),
     Verb(
         "evaluate",
@@ -85,7 +87,8 @@ _TABLE = (
             ("ldmlab evaluate run=R metrics=[bits_per_dim] density=realnvp", "and of a flow"),
         ),
         "ldmlab.apps.commands.evaluate:run",
-        Source.RUN,
+        base="run",
+        keeps_model=True,
     ),
     Verb(
         "sweep",
@@ -97,7 +100,8 @@ _TABLE = (
             ("ldmlab sweep sweep.metric=val/loss stages.diffusion.lr=interval(1e-4,1e-2)", "own"),
         ),
         "ldmlab.apps.sweep.search:run",
-        Source.SEARCH,
+        base="config",
+        trains=True,
     ),
     Verb(
         "encode",
@@ -109,7 +113,6 @@ _TABLE = (
             ("ldmlab encode data.flip=false dtype=bf16", "no mirror images, another type"),
         ),
         "ldmlab.apps.commands.encode:run",
-        Source.CONF,
     ),
     Verb(
         "describe",
@@ -120,7 +123,6 @@ _TABLE = (
             ("ldmlab describe experiment=imagenet format=json", "for programs"),
         ),
         "ldmlab.apps.commands.describe:run",
-        Source.CONF,
     ),
     Verb(
         "verify",
@@ -132,7 +134,6 @@ _TABLE = (
             ("ldmlab verify path=numbers.yaml", "against numbers of your own"),
         ),
         "ldmlab.apps.commands.verify:run",
-        Source.CONF,
     ),
     Verb(
         "data",
@@ -144,7 +145,6 @@ _TABLE = (
             ("ldmlab data action=tokenizer data=laion data.root=R out=words", "from its captions"),
         ),
         "ldmlab.apps.commands.data:run",
-        Source.CONF,
     ),
     Verb(
         "convert",
@@ -157,7 +157,6 @@ _TABLE = (
             ("ldmlab convert diffusers=folder out=O", "a pipeline of diffusers as a run"),
         ),
         "ldmlab.apps.commands.convert:run",
-        Source.CONF,
     ),
 )
 

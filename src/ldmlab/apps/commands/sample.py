@@ -14,8 +14,8 @@ from torch import Tensor
 from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.commands.init_image import Start, read_start
 from ldmlab.apps.commands.sample_conditions import ask, ask_once
-from ldmlab.apps.config.compose import load_config
 from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.folder import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.errors import UserError

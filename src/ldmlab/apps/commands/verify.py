@@ -17,7 +17,8 @@ from rich.progress import track
 from rich.table import Table
 
 from ldmlab.apps.build.meta import Blueprint
-from ldmlab.apps.config.compose import compose, load_config
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
 

@@ -1,36 +1,85 @@
-"""From command-line arguments to one checked configuration."""
+"""From command-line arguments to one checked configuration: the same way for every verb."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from ldmlab.apps.config.conf_dir import conf_dir, options
-from ldmlab.apps.config.overrides import Override, parse, protect, refuse_sweeps
-from ldmlab.apps.config.suggest import check_group, check_key, check_shape, did_you_mean, flatten
-from ldmlab.apps.config.validate import check_types, validate
+from ldmlab.apps.config.conf_dir import conf_dir, options, own_keys
+from ldmlab.apps.config.overrides import check_shape, key_of, parse, protect
+from ldmlab.apps.config.run_base import first_line, store_base
+from ldmlab.apps.config.schema import check_values
+from ldmlab.apps.config.suggest import did_you_mean, flatten
 from ldmlab.core.errors import UserError
 
-# What may differ between the run that trained a model and a verb that uses it.
-CHANGEABLE = ("sampler", "guidance", "evaluation", "density", "data", "trainer", "paths", "logger")
-_CHANGEABLE_GROUPS = ("sampler", "guidance", "evaluation", "density")
-_CHANGEABLE_KEYS = ("seed", "traceback", "codec.run")
+_REQUEST = "request"
 
 
-def compose(overrides: Sequence[str] = (), config_name: str = "config") -> DictConfig:
-    """Compose conf/<config_name>.yaml with overrides on top, and check the result.
+@dataclass(frozen=True)
+class Request:
+    """What Hydra is asked to compose.
+
+    Attributes:
+        name: Name of the primary configuration.
+        overrides: Arguments with their text protected.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def request(
+    arguments: Sequence[str],
+    config_name: str = "config",
+    base: DictConfig | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Request:
+    """Prepare a composition.
 
     Args:
-        overrides: Arguments as typed, `key=value`; text needs no quoting.
+        arguments: As typed, `key=value`; text needs no quoting.
         config_name: Name of the primary configuration.
+        base: A configuration to compose on, in the place of conf/config.yaml.
+        extra: Keys to lay over both, below the arguments.
+
+    Raises:
+        UserError: An argument is no override.
+    """
+    for argument in arguments:
+        check_shape(argument)
+    overrides = tuple(map(protect, arguments))
+    names = [] if base is None else [store_base(base)]
+    names += [config_name] if base is None or config_name != "config" else []
+    if len(names) == 1 and not extra:
+        return Request(names[0], overrides)
+    node = {"defaults": [*names, "_self_"], **(extra or {})}
+    ConfigStore.instance().store(name=_REQUEST, node=node)
+    return Request(_REQUEST, overrides)
+
+
+def compose(
+    arguments: Sequence[str] = (),
+    config_name: str = "config",
+    base: DictConfig | None = None,
+    config_dir: str | Path | None = None,
+) -> DictConfig:
+    """Compose a configuration with overrides on top, and check the result.
+
+    Args:
+        arguments: As typed, `key=value`; text needs no quoting.
+        config_name: Name of the primary configuration, a file of conf/.
+        base: A configuration to compose on, in the place of conf/config.yaml: its groups may be
+            replaced and its keys changed.
+        config_dir: A folder of configurations of the user's own, beside conf/.
 
     Returns:
         The configuration in struct mode, interpolations kept.
@@ -38,179 +87,78 @@ def compose(overrides: Sequence[str] = (), config_name: str = "config") -> DictC
     Raises:
         UserError: If an argument, a value or a combination is refused.
     """
-    parsed = read(overrides)
-    try:
-        cfg = _compose(overrides, config_name)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error, overrides, config_name) from error
-    verify(cfg, parsed, config_name)
-    return cfg
+    return compose_request(request(arguments, config_name, base), arguments, config_dir)
 
 
-def compose_on_run(
-    run_config: DictConfig,
-    overrides: Sequence[str] = (),
-    request: str | None = None,
-    anything: bool = False,
+def compose_request(
+    wanted: Request, arguments: Sequence[str] = (), config_dir: str | Path | None = None
 ) -> DictConfig:
-    """Apply overrides to the configuration of a finished run.
-
-    Args:
-        run_config: The run's own configuration; it is not changed.
-        overrides: Arguments as typed; a group override replaces that group by a leaf of conf/.
-        request: Name of a file in conf/ with the verb's own keys, laid over the run's.
-        anything: Whether every key and group may change, instead of those that leave the
-            trained model as it is.
-
-    Returns:
-        The configuration in struct mode.
-
-    Raises:
-        UserError: If an argument is refused.
-    """
-    cfg = _copy(run_config)
-    own: tuple[str, ...] = ()
-    if request is not None:
-        extra = _compose((), request)
-        own = tuple(str(key) for key in extra)
-        cfg = OmegaConf.unsafe_merge(cfg, extra)  # type: ignore[assignment]
-    parsed = read(overrides)
-    groups = [override for override in parsed if override.key in options()]
-    for override in groups:
-        if not anything:
-            _check_changeable_group(override)
-        leaf = _compose((), f"{override.key}/{override.value}")
-        # Struct mode would compare the new leaf's keys with those of the old one.
-        with open_dict(cfg):
-            if override.key in leaf:
-                cfg[override.key] = leaf[override.key]
-            else:
-                cfg = OmegaConf.merge(cfg, leaf)  # type: ignore[assignment]
-    before = _copy(cfg)
-    known = list(flatten(OmegaConf.to_container(cfg)))
-    for override in parsed:
-        if override.key in options():
-            continue
-        check_key(override, known)
-        refuse_sweeps([override])
-        if not anything:
-            _check_changeable_key(override, own)
-        OmegaConf.update(cfg, override.key, override.value, force_add=override.adds)
-    OmegaConf.set_struct(cfg, True)
-    validate(cfg)
-    check_types(before, cfg, parsed)
-    return cfg
-
-
-def load_config(path: str | Path) -> DictConfig:
-    """Read a run's config.yaml.
-
-    Raises:
-        UserError: If the file is missing or is no YAML table.
-    """
-    path = Path(path)
-    try:
-        cfg = OmegaConf.load(path)
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"cannot read the configuration {path}: {_first_line(error)}") from error
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{path} holds no configuration: expected a table of keys")
-    OmegaConf.set_struct(cfg, True)
-    return cfg
-
-
-def read(arguments: Sequence[str], shipped: bool = True) -> list[Override]:
-    """Take arguments apart, refusing what is no override.
-
-    Args:
-        arguments: As typed.
-        shipped: Whether every option is one of conf/, and none of a `--config-dir`.
-
-    Raises:
-        UserError: At the first argument that cannot be read, or names no option of its group.
-    """
-    for argument in arguments:
-        check_shape(argument)
-    overrides = [parse(argument) for argument in arguments]
-    if shipped:
-        for override in overrides:
-            check_group(override)
-    return overrides
-
-
-def verify(cfg: DictConfig, overrides: Sequence[Override], config_name: str = "config") -> None:
-    """Check a composed configuration: options, types against the defaults, and ranges.
-
-    Raises:
-        UserError: Naming the first key that is refused.
-    """
-    validate(cfg)
-    groups = [override for override in overrides if override.key in options()]
-    if len(groups) < len(overrides):
-        base = _try_compose([override.argument for override in groups], config_name)
-        if base is not None:
-            check_types(base, cfg, overrides)
-
-
-def explain(error: Exception, arguments: Sequence[str], config_name: str = "config") -> UserError:
-    """Turn a failed composition into one line, by finding the argument at fault."""
-    try:
-        overrides = read(arguments)
-        groups = [override for override in overrides if override.key in options()]
-        base = _try_compose([o.argument for o in groups if not o.sweeps], config_name)
-        base = _try_compose([], config_name) if base is None else base
-        if base is not None:
-            known = list(flatten(OmegaConf.to_container(base)))
-            for override in overrides:
-                if override not in groups:
-                    check_key(override, known)
-        if "Ambiguous value" in str(error):
-            refuse_sweeps(overrides)
-    except UserError as found:
-        return found
-    return UserError(_first_line(error))
-
-
-def _compose(arguments: Sequence[str], config_name: str) -> DictConfig:
+    """Compose what was prepared, in this process, and check the result; see `compose`."""
+    path = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     # Hydra is one per process, and a verb may be running inside its main.
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra.compose(config_name, overrides=[protect(a) for a in arguments])
+            cfg = hydra.compose(wanted.name, overrides=[*wanted.overrides, *path])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, arguments) from error
     finally:
         GlobalHydra.instance().hydra = running
+    check_values(cfg)
+    return cfg
 
 
-def _try_compose(arguments: Sequence[str], config_name: str) -> DictConfig | None:
-    try:
-        return _compose(arguments, config_name)
-    except (HydraException, OmegaConfBaseException):
-        return None  # leaves of a --config-dir, or the very mistake that is being explained
-
-
-def _copy(cfg: DictConfig) -> DictConfig:
-    copy: Any = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
-    return copy
-
-
-def _check_changeable_group(override: Override) -> None:
-    if override.key not in _CHANGEABLE_GROUPS:
-        raise UserError(
-            f"{override.argument}: the run was trained with its own {override.key}; only "
-            f"{', '.join(_CHANGEABLE_GROUPS)} can be exchanged here"
+def explain(error: Exception, arguments: Sequence[str]) -> UserError:
+    """What Hydra says of a failed composition, in one line that names the argument at fault."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        names = [name for name in error.options or () if name != "of_run"]
+        if names:
+            return UserError(
+                f"{group} has no option '{option}'{did_you_mean(option, names)} "
+                f"(options: {', '.join(names)})"
+            )
+    if isinstance(error, OverrideParseException):
+        try:
+            for argument in arguments:
+                parse(argument)
+        except UserError as found:
+            return found
+    source: BaseException | None = error
+    while source is not None and not isinstance(source, OmegaConfBaseException):
+        source = source.__cause__
+    if source is not None and source.parent_node is not None:
+        return _explain_key(error, source, arguments)
+    text = first_line(error)
+    if "Ambiguous value" in text or "requires --multirun" in text or "Sweep" in text:
+        several = next((a for a in arguments if _sweeps(a)), "an argument")
+        known = {*options(), *(key for key, _, _ in own_keys("*"))}
+        if "." not in (key := key_of(several)) and key not in known:
+            return UserError(f"there is no key or group '{key}'{did_you_mean(key, known)}")
+        return UserError(
+            f"{several} names several values: write a list as key=[a,b], quote a text, or run one "
+            "job per value with -m"
         )
+    return UserError(text)
 
 
-def _check_changeable_key(override: Override, own: Collection[str]) -> None:
-    head = override.key.partition(".")[0]
-    if head in CHANGEABLE or head in own or override.key in _CHANGEABLE_KEYS:
-        return
-    raise UserError(
-        f"{override.argument}: {override.key} is fixed by the run"
-        f"{did_you_mean(override.key, [*own, *_CHANGEABLE_KEYS])}"
-    )
+def _explain_key(
+    error: Exception, source: OmegaConfBaseException, arguments: Sequence[str]
+) -> UserError:
+    """A key that is not there, or holds another kind of thing."""
+    key = str(source.full_key or source.key)
+    typed = [key_of(argument) for argument in arguments]
+    key = next((name for name in typed if name == key or name.startswith(f"{key}.")), key)
+    root = source.parent_node._get_root()
+    names = flatten(OmegaConf.to_container(root))
+    known = {name for name in names if not name.startswith("sweep.space.")}
+    if key in known:
+        return UserError(f"{key}: {first_line(source)}")
+    return UserError(f"there is no key or group '{key}'{did_you_mean(key, [*known, *options()])}")
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _sweeps(argument: str) -> bool:
+    try:
+        return bool(parse(argument).is_sweep_override())
+    except UserError:
+        return False

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import ldmlab
 
+# The groups that a trained model can be used with others of.
+EXCHANGEABLE = ("sampler", "guidance", "evaluation", "density", "trainer")
 # Read by another program, from where a user looks for it.
 _OF_OTHERS = ("sweep/wandb.yaml",)
-_TARGET = re.compile(r"^[^#\n]*_target_:\s*([\w.]+)", re.MULTILINE)
+_TARGET = re.compile(r"^[^#\n]*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
+_PACKAGE = re.compile(r"\A#\s*@package\s+([\w.]+)")
+_KEY = re.compile(r"^( *)([\w.]+):(?:\s+([^#]*?))?(?:\s+#\s*(.*))?$")
 
 
 def conf_dir() -> Path:
@@ -27,19 +32,61 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"no config.yaml in {' or '.join(map(str, places))}: reinstall ldmlab")
 
 
-def options() -> dict[str, list[str]]:
-    """Every group of conf/ with the names that can stand behind its equals sign."""
-    found: dict[str, list[str]] = {}
-    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        leaves = set(folder.glob("*.yaml")) - {conf_dir() / name for name in _OF_OTHERS}
-        names = sorted(leaf.stem for leaf in leaves)
-        if names and folder.name != "hydra":
-            found[folder.name] = names
-    return found
+def options(further: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Every group with the names that can stand behind its equals sign.
+
+    Args:
+        further: Folders of configurations beside conf/.
+    """
+    found: dict[str, set[str]] = {}
+    for root in (conf_dir(), *further):
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            names = {leaf.stem for leaf in folder.glob("*.yaml")} - _other_programs(folder)
+            if names and folder.name != "hydra":
+                found.setdefault(folder.name, set()).update(names)
+    return {group: sorted(names) for group, names in sorted(found.items())}
+
+
+def package_of(group: str) -> str:
+    """Where the keys of a group's options lie: `# @package` of its leaves, or its own name."""
+    return _package_in(conf_dir(), group)
 
 
 @cache
-def targets() -> frozenset[str]:
-    """The dotted names of all that conf/ builds."""
-    leaves = conf_dir().rglob("*.yaml")
-    return frozenset(name for leaf in leaves for name in _TARGET.findall(leaf.read_text("utf-8")))
+def _package_in(root: Path, group: str) -> str:
+    for leaf in sorted((root / group).glob("*.yaml")):
+        found = _PACKAGE.match(leaf.read_text("utf-8"))
+        if found and found[1] != "_global_":
+            return found[1]
+    return group
+
+
+def targets(further: Iterable[Path] = ()) -> frozenset[str]:
+    """The dotted names of all that conf/, and further folders like it, build."""
+    return frozenset().union(*(_targets_below(root) for root in (conf_dir(), *further)))
+
+
+def own_keys(verb: str) -> Iterator[tuple[str, str, str]]:
+    """Key, default and comment of each line of conf/<verb>.yaml, the defaults list left out.
+
+    Args:
+        verb: A name, or a pattern of several.
+    """
+    paths = sorted(conf_dir().glob(f"{verb}.yaml"))
+    parents: list[str] = []
+    for line in (line for path in paths for line in path.read_text("utf-8").splitlines()):
+        if found := _KEY.match(line):
+            indent, key, value, comment = found.groups(default="")
+            parents = [*parents[: len(indent) // 2], key]
+            if parents[0] != "defaults" and (value or comment):
+                yield ".".join(parents), value, comment
+
+
+@cache
+def _targets_below(root: Path) -> frozenset[str]:
+    texts = (leaf.read_text("utf-8") for leaf in root.rglob("*.yaml"))
+    return frozenset(name for text in texts for name in _TARGET.findall(text))
+
+
+def _other_programs(folder: Path) -> set[str]:
+    return {Path(name).stem for name in _OF_OTHERS if Path(name).parent.name == folder.name}

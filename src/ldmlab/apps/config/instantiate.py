@@ -1,26 +1,29 @@
-"""Builds objects from configuration nodes, and only objects that a configuration may name.
+"""Builds objects from configuration nodes by Hydra, after one walk over what they name.
 
-A run's configuration may come from a stranger: it is data, and builds only what some leaf of
-conf/ builds as well.
+A node that came with a run was looked through when it was read; see `run_base`.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.config.conf_dir import targets
 from ldmlab.apps.config.suggest import did_you_mean
-from ldmlab.core.errors import UserError
+from ldmlab.apps.config.values import check_arguments
+from ldmlab.core.errors import ArgumentError, UserError
 
-# Of which any class may stand in a leaf's place.
-_INTERCHANGEABLE = ("optuna.samplers", "optuna.pruners")
+_FULL_KEY = re.compile(r"full_key: (\S+)")
 _DIRECTIVES = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
@@ -39,86 +42,88 @@ def build(node: DictConfig | Mapping[str, Any], /, **kwargs: Any) -> Any:
         The object, or a `functools.partial` of it.
 
     Raises:
-        UserError: If a target is not allowed or does not exist, or if a constructor refuses
-            the node's values; the message names the configuration path.
+        UserError: If a target does not exist, or refuses the node's values; the message names
+            the key.
     """
-    path, plain = _plain(node)
-    if "_target_" not in plain:
-        raise UserError(f"{path or 'the node'} has no _target_ to build")
-    _check_targets(plain, path)
-    return _build(plain, path, kwargs)
-
-
-def _plain(node: DictConfig | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The path of a node and its resolved content."""
-    if not isinstance(node, DictConfig):
-        return "", dict(node)
+    node = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
     path = str(node._get_full_key(None) or "")
     try:
         plain: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path} is incomplete: {str(error).splitlines()[0]}") from error
-    return path, plain
-
-
-def _check_targets(tree: Any, path: str) -> None:
-    """Refuse every forbidden target of a tree before its first object is built."""
-    if isinstance(tree, DictConfig | ListConfig):
-        tree = OmegaConf.to_container(tree, resolve=True)
-    if isinstance(tree, Mapping):
-        if "_target_" in tree:
-            _resolve(tree["_target_"], path)
-        for key, value in tree.items():
-            _check_targets(value, f"{path}.{key}".lstrip("."))
-    elif isinstance(tree, list | tuple):
-        for i, value in enumerate(tree):
-            _check_targets(value, f"{path}[{i}]")
-
-
-def _build(tree: Any, path: str, kwargs: Mapping[str, Any]) -> Any:
-    if isinstance(tree, list | tuple):
-        return [_build(value, f"{path}[{i}]", {}) for i, value in enumerate(tree)]
-    if not isinstance(tree, Mapping):
-        return tree
-    arguments = {
-        key: _build(value, f"{path}.{key}".lstrip("."), {})
-        for key, value in tree.items()
-        if key not in _DIRECTIVES
-    }
-    if "_target_" not in tree:
-        return arguments
-    target = _resolve(tree["_target_"], path)
-    positional = _build(list(tree.get("_args_", [])), f"{path}._args_", {})
-    arguments.update(kwargs)
-    partial = bool(tree.get("_partial_", False))
-    _check_signature(target, positional, arguments, path, partial)
-    if partial:
-        return functools.partial(target, *positional, **arguments)
-    try:
+    if "_target_" not in plain:
+        raise UserError(f"{path or 'the node'} has no _target_ to build")
+    _check(plain, path, kwargs)
+    target = _resolve(plain["_target_"], path)
+    inner = {key: value for key, value in plain.items() if key not in _DIRECTIVES}
+    with _under(path):
+        # Objects go past Hydra, which would copy them into a configuration.
+        arguments = instantiate(inner, _convert_="all") | kwargs
+        positional = instantiate(plain.get("_args_", []), _convert_="all")
+        if plain.get("_partial_"):
+            return _Later(path, target, *positional, **arguments)
         return target(*positional, **arguments)
+
+
+class _Later(functools.partial[Any]):
+    """A call that waits for its last arguments, and knows the key of those that it has."""
+
+    path: str
+
+    def __new__(cls, path: str, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> _Later:
+        self = super().__new__(cls, make, *args, **kwargs)
+        self.path = path
+        return self
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        with _under(self.path):
+            return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def _under(path: str) -> Iterator[None]:
+    """Tell what is wrong with arguments by the key that they were given under."""
+    try:
+        yield
+    except InstantiationException as error:
+        found = _FULL_KEY.search(str(error))
+        key = f"{path}.{found[1]}".lstrip(".") if found else path
+        raise _told(error.__cause__ or error, key) from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path or tree['_target_']}: {' '.join(str(error).split())}") from error
+        raise _told(error, path) from error
+
+
+def _told(error: BaseException, path: str) -> Exception:
+    if isinstance(error, UserError) or not isinstance(error, TypeError | ValueError | ImportError):
+        return error if isinstance(error, Exception) else UserError(f"{path}: {error}")
+    joint = "." if isinstance(error, ArgumentError) else ": "
+    return UserError(f"{path}{joint}{' '.join(str(error).split())}".lstrip(".: "))
+
+
+def _check(tree: Any, path: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what does not exist, or is not taken, before the first object is built."""
+    if isinstance(tree, list):
+        for i, value in enumerate(tree):
+            _check(value, f"{path}[{i}]", {})
+    if not isinstance(tree, Mapping):
+        return
+    arguments = {key: value for key, value in tree.items() if key not in _DIRECTIVES}
+    for key, value in arguments.items():
+        _check(value, f"{path}.{key}".lstrip("."), {})
+    if "_target_" in tree:
+        target = _resolve(tree["_target_"], path)
+        _check_signature(target, tree, arguments | dict(kwargs), path)
+        check_arguments(target, arguments, path)
 
 
 def _resolve(target: Any, path: str) -> Callable[..., Any]:
-    """The callable behind a dotted name that a leaf of conf/ has, or could have."""
+    """The class or function behind a dotted name."""
     where = f"{path}._target_".lstrip(".")
-    known = isinstance(target, str) and (target in targets() or _is_interchangeable(target))
-    if not known:
-        nearest = did_you_mean(target, targets()) if isinstance(target, str) else ""
-        raise UserError(
-            f"{where}: '{target}' is not among the things a configuration may build, which are "
-            f"those that conf/ names{nearest}"
-        )
-    found = _find(target.split("."))
-    if not callable(found) or (target not in targets() and not isinstance(found, type)):
-        raise UserError(f"{where}: there is no class or function '{target}'")
+    found = _find(target.split(".")) if isinstance(target, str) else None
+    if not callable(found):
+        near = did_you_mean(str(target), targets())
+        raise UserError(f"{where}: there is no class or function '{target}'{near}")
     return found
-
-
-def _is_interchangeable(target: str) -> bool:
-    module, _, name = target.rpartition(".")
-    return module in _INTERCHANGEABLE and name.isidentifier() and not name.startswith("_")
 
 
 def _find(parts: list[str]) -> Any:
@@ -138,26 +143,23 @@ def _find(parts: list[str]) -> Any:
 
 
 def _check_signature(
-    target: Callable[..., Any],
-    positional: list[Any],
-    arguments: Mapping[str, Any],
-    path: str,
-    partial: bool,
+    target: Callable[..., Any], tree: Mapping[str, Any], arguments: Mapping[str, Any], path: str
 ) -> None:
     """Refuse unknown and missing arguments in words of the configuration."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):
         return  # a builtin without a signature: its own error will do
+    bind = signature.bind_partial if tree.get("_partial_") else signature.bind
     try:
-        (signature.bind_partial if partial else signature.bind)(*positional, **arguments)
+        bind(*tree.get("_args_", ()), **arguments)
     except TypeError as error:
         takes = signature.parameters
-        unknown = [name for name in arguments if name not in takes]
+        unknown = next((name for name in arguments if name not in takes), None)
         where = path or getattr(target, "__qualname__", "the node")
-        if unknown:
-            raise UserError(
-                f"{where}.{unknown[0]}: {target.__name__} takes no '{unknown[0]}'"
-                f"{did_you_mean(unknown[0], takes)}"
-            ) from error
-        raise UserError(f"{where}: {target.__name__} {error}") from error
+        if unknown is None:
+            raise UserError(f"{where}: {target.__name__} {error}") from error
+        raise UserError(
+            f"{where}.{unknown}: {target.__name__} takes no '{unknown}'"
+            f"{did_you_mean(unknown, takes)}"
+        ) from error

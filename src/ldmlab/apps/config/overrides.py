@@ -1,114 +1,96 @@
-"""One command-line argument, `key=value`: text is literal, everything else is Hydra's grammar."""
+"""Command-line arguments `key=value`: text is literal, everything else is Hydra's grammar."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
-from hydra.core.override_parser.types import Override as HydraOverride
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from ldmlab.apps.config.conf_dir import options
 from ldmlab.core.errors import UserError
 
 # A key whose last part is one of these holds free text or a path, never a number or a list.
-_CAPTION_NAMES = {"prompt", "also", "negative_prompt"}
-_TEXT_NAMES = _CAPTION_NAMES | {
+_PROMPTS = {"prompt", "also", "negative_prompt"}
+_TEXTS = _PROMPTS | {
     "captions", "prompts", "run", "out", "config", "root", "folder", "path", "autoguidance",
     "image", "inpaint", "images", "latents", "masks", "vocabulary", "train_list",
-    "validation_list", "cache", "encoder",
-    "compvis", "diffusers", "weights",
+    "validation_list", "cache", "encoder", "compvis", "diffusers", "weights", "run_id", "name",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Override:
-    """An argument taken apart.
-
-    Attributes:
-        argument: As the user wrote it.
-        key: Dotted key, or the name of a group.
-        value: The value; text when the key takes text, a list where it sweeps over choices.
-        adds: Whether the key may be new (`+key=value`).
-        sweeps: Whether it names several values, one per job.
-    """
-
-    argument: str
-    key: str
-    value: Any
-    adds: bool = False
-    sweeps: bool = False
 
 
 def is_text(key: str) -> bool:
     """Whether the value of `key` is taken literally."""
-    return key.startswith("paths.") or key.rpartition(".")[2] in _TEXT_NAMES
+    return key.startswith("paths.") or key.rpartition(".")[2] in _TEXTS
+
+
+def key_of(argument: str) -> str:
+    """The dotted key, or the group, that an argument sets."""
+    return argument.partition("=")[0].lstrip("+")
+
+
+def text_of(key: str, arguments: Iterable[str]) -> str | None:
+    """The text that the arguments last give to `key`; None where they give none, or `null`."""
+    found = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
+    return found[-1] if found and found[-1] != "null" else None
+
+
+def check_shape(argument: str) -> None:
+    """Refuse an argument that is no `key=value`, guessing the group it was meant for.
+
+    Raises:
+        UserError: It has no key or no equals sign, deletes a key, or empties a group.
+    """
+    if argument.startswith("~"):
+        raise UserError(
+            f"{argument}: nothing may be deleted from the configuration; choose another option "
+            f"({argument[1:]}=...) or set the key to null"
+        )
+    groups, key = options(), key_of(argument)
+    if "=" in argument and key:
+        if key in groups and argument.partition("=")[2] in ("", "null"):
+            raise UserError(f"{argument}: {key} needs one of its options: {', '.join(groups[key])}")
+        return
+    homes = [f"{group}={argument}" for group, names in groups.items() if argument in names]
+    hint = f"; did you mean {' or '.join(homes)}?" if homes else ""
+    raise UserError(f"'{argument}' is not an override: write key=value{hint}")
 
 
 def parse(argument: str) -> Override:
-    """Take one argument apart.
+    """Take an argument apart as Hydra's grammar does, its text protected.
 
     Raises:
-        UserError: If it is no `key=value`, deletes a key, or has a value that cannot be read.
+        UserError: Its value cannot be read.
     """
-    key, equals, text = argument.partition("=")
-    if key.startswith("~"):
+    check_shape(argument)
+    try:
+        return OverridesParser.create().parse_override(protect(argument))
+    except HydraException as error:
+        key, _, text = argument.partition("=")
         raise UserError(
-            f"{argument}: nothing may be deleted from the configuration; choose another option "
-            f"({key[1:]}=...) or set the key to null"
-        )
-    name = key.lstrip("+")
-    if not equals or not name:
-        raise UserError(f"'{argument}' is not an override: write key=value")
-    adds = key.startswith("+")
-    if is_text(name):
-        return Override(argument, name, _literal(name, text), adds)
-    parsed = parse_with_hydra(argument)
-    if parsed.is_sweep_override():
-        values = parsed.value()
-        choices = values.list if isinstance(values, ChoiceSweep) else []
-        return Override(argument, parsed.key_or_group, choices, adds, sweeps=True)
-    return Override(argument, parsed.key_or_group, parsed.value(), adds)
+            f"cannot read the value of {key}: {text!r}; put quotes inside quotes around a text "
+            f"with special characters: '{key}=\"...\"'"
+        ) from error
 
 
 def protect(argument: str) -> str:
     """Quote the text of an argument, so that Hydra's grammar hands it through unchanged."""
     key, equals, text = argument.partition("=")
-    if not equals or not is_text(key.lstrip("+")):
+    if not equals or not is_text(key_of(argument)):
         return argument
-    value = _literal(key.lstrip("+"), text)
-    return f"{key}=null" if value is None else f"{key}={_quote(value)}"
+    # `null` empties a path; as a prompt it is a word like any other.
+    if text == "null" and key.rpartition(".")[2] not in _PROMPTS:
+        return argument
+    return f"{key}={QuotedString(text=_escape(text), quote=Quote.single).with_quotes()}"
 
 
 def unprotect(argument: str) -> str:
     """Undo `protect`: the argument as the user would type it."""
     key, _, text = argument.partition("=")
-    if not is_text(key.lstrip("+")) or not text.startswith(("'", '"')):
+    if not is_text(key_of(argument)) or not text.startswith(("'", '"')):
         return argument
-    return f"{key}={_unescape(str(parse_with_hydra(argument).value()))}"
-
-
-def refuse_sweeps(overrides: Sequence[Override]) -> None:
-    """Refuse several values for one key outside a multirun.
-
-    Raises:
-        UserError: Naming the argument and both ways out.
-    """
-    for override in overrides:
-        if override.sweeps:
-            raise UserError(
-                f"{override.argument} names several values: write a list as key=[a,b], quote a "
-                f"text, or run one job per value with `ldmlab train -m`"
-            )
-
-
-def _literal(key: str, text: str) -> str | None:
-    # `null` empties a path; as a caption it is a word like any other.
-    if text == "null" and key.rpartition(".")[2] not in _CAPTION_NAMES:
-        return None
-    return _escape(text)
+    return f"{key}={_unescape(str(OverridesParser.create().parse_override(argument).value()))}"
 
 
 def _escape(text: str) -> str:
@@ -126,23 +108,3 @@ def _unescape(text: str) -> str:
         slashes = len(part) - len(part.rstrip("\\"))
         parts[i] = part[: len(part) - (slashes + 1) // 2]
     return "${".join(parts)
-
-
-def _quote(text: str) -> str:
-    return QuotedString(text=text, quote=Quote.single).with_quotes()
-
-
-def parse_with_hydra(argument: str) -> HydraOverride:
-    """Take one argument apart as Hydra's own grammar does.
-
-    Raises:
-        UserError: If its value cannot be read.
-    """
-    try:
-        return OverridesParser.create().parse_override(argument)
-    except HydraException as error:
-        key, _, text = argument.partition("=")
-        raise UserError(
-            f"cannot read the value of {key}: {text!r}; put quotes inside quotes around a text "
-            f"with special characters: '{key}=\"...\"'"
-        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.config.validate import leaves
+from ldmlab.apps.config.suggest import leaves
 
 _DIGITS = 10
 

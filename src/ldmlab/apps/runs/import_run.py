@@ -17,7 +17,7 @@ from ldmlab.apps.build.experiment import (
     build_process,
 )
 from ldmlab.apps.config.compose import compose
-from ldmlab.apps.config.validate import validate
+from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.autoencoding.codec import NormalizedCodec
 from ldmlab.conditioning.classes import ClassConditioner
@@ -96,7 +96,7 @@ def run_config(imported: Imported, final: Path) -> DictConfig:
     cfg["codec"] |= codec | ({"run": str(final)} if two_stages and learned else {})
     cfg["data"]["image_size"] = imported.spec.image_size
     made: Any = OmegaConf.create(cfg)
-    validate(made)
+    check_values(made)
     return made
 
 

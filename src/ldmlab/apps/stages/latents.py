@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.config.run_id import identifying
-from ldmlab.apps.config.validate import leaves
+from ldmlab.apps.config.suggest import leaves
 from ldmlab.apps.stages.session import Session
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ldmlab.apps.config.compose import compose_on_run
+from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
 from ldmlab.apps.runs.environment import redact
@@ -90,9 +90,13 @@ class Search:
         import_optuna()
         if cfg.sweep.metric is None:
             raise UserError("sweep.metric is mandatory: a column of metrics.csv or of the card")
+        if not cfg.sweep.space:
+            raise UserError(
+                "there is nothing to search: choose sweep=<name>, or give a key several values, "
+                "such as 'stages.diffusion.lr=tag(log,interval(1e-4,1e-2))'"
+            )
         space = read_space(cfg.sweep.space)
-        bare = OmegaConf.merge(cfg, {"sweep": {"space": None}})  # its keys are no keys of a run
-        compose_on_run(bare, corner(cfg.sweep.space), anything=True)  # type: ignore[arg-type]
+        compose(corner(cfg.sweep.space), base=cfg)
         folder = Path(cfg.paths.runs) / str(cfg.name) / "sweep" / _id(cfg)
         try:
             (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -120,7 +124,7 @@ class Search:
         number, overrides = claim.trial.number, self.overrides(claim)
         log = self.folder / "logs" / f"{number:04d}.log"
         try:
-            cfg = compose_on_run(self.cfg, overrides, anything=True)
+            cfg = compose(overrides, base=self.cfg)
         except UserError as error:
             self.study.fail(claim, str(error))
             return 1, f"failed: {error}"

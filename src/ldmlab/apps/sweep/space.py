@@ -6,47 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
-from omegaconf import DictConfig, open_dict
 
-from ldmlab.apps.config.compose import compose, compose_on_run, load_config
-from ldmlab.apps.config.overrides import Override, parse, parse_with_hydra
-from ldmlab.apps.config.suggest import check_group
+from ldmlab.apps.config.conf_dir import options
+from ldmlab.apps.config.overrides import parse
+from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-
-def compose_search(overrides: Sequence[str]) -> DictConfig:
-    """Compose conf/sweep.yaml; overrides with several values become part of `sweep.space`.
-
-    Args:
-        overrides: Arguments as typed; `config=<sweep folder>/config.yaml` continues a sweep.
-
-    Returns:
-        The configuration in struct mode.
-
-    Raises:
-        UserError: An argument is refused, or there is nothing to search.
-    """
-    parsed = [parse(argument) for argument in overrides]
-    fixed = [override.argument for override in parsed if not override.sweeps]
-    repeated = [str(o.value) for o in parsed if o.key == "config" and o.value is not None]
-    if repeated:
-        rest = [argument for argument in fixed if not argument.startswith("config=")]
-        cfg = compose_on_run(load_config(repeated[-1]), rest, anything=True)
-    else:
-        cfg = compose(fixed, "sweep")
-    with open_dict(cfg):
-        for override in parsed:
-            if override.sweeps:
-                cfg.sweep.space[override.key] = override.argument.partition("=")[2]
-    if not cfg.sweep.get("space"):
-        raise UserError(
-            "there is nothing to search: choose sweep=<name>, or give a key several values, "
-            "such as 'stages.diffusion.lr=tag(log,interval(1e-4,1e-2))'"
-        )
-    return cfg
 
 
 def read_space(space: Mapping[str, Any]) -> dict[str, BaseDistribution]:
@@ -77,11 +44,18 @@ def corner(space: Mapping[str, Any]) -> list[str]:
     found = []
     for key, distribution in read_space(space).items():
         choices = getattr(distribution, "choices", None)
-        if choices is not None:
-            check_group(Override(f"{key}={space[key]}", key, choices, sweeps=True))
+        if key in options():
+            _check_options(key, choices or ())
         low = choices[0] if choices else distribution.low  # type: ignore[attr-defined]
         found.append(f"{key}={low}")
     return found
+
+
+def _check_options(group: str, choices: Sequence[str]) -> None:
+    known = options()[group]
+    for option in choices:
+        if option not in known:
+            raise UserError(f"{group} has no option '{option}'{did_you_mean(option, known)}")
 
 
 def _distribution(key: str, text: str) -> BaseDistribution:
@@ -91,7 +65,7 @@ def _distribution(key: str, text: str) -> BaseDistribution:
         IntDistribution,
     )
 
-    override = parse_with_hydra(f"{key}={text}")
+    override = parse(f"{key}={text}")
     values = override.value()
     if not isinstance(values, ChoiceSweep | RangeSweep | IntervalSweep):
         raise UserError(

@@ -9,15 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from ldmlab.apps.cli import main as cli
 from ldmlab.apps.cli import slurm as launch
+from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.verbs import VERBS
-from ldmlab.apps.config.compose import compose, compose_on_run, load_config
+from ldmlab.apps.config.compose import compose, compose_request
 from ldmlab.apps.config.conf_dir import conf_dir
+from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.config.run_id import stage_identity
-from ldmlab.apps.sweep.space import compose_search
 from ldmlab.core.errors import UserError
+
+
+def compose_search(arguments: list[str]) -> DictConfig:
+    return compose_request(request_of(VERBS["sweep"], arguments), arguments)
+
 
 _SBATCH = """\
 #!{python} -S
@@ -71,7 +78,7 @@ def test_the_job_trains_the_run_that_was_asked_for(tmp_path: Path, calls: Path) 
     cli.main(["train", *asked, "launcher=slurm"])
     (call,) = _asked(calls)
     given = [argument for argument in call if argument.startswith("config=")]
-    cfg = compose_on_run(load_config(given[0].removeprefix("config=")), given, anything=True)
+    cfg = compose(given, base=load_config(given[0].removeprefix("config=")))
     assert cfg.launcher.slurm is None
     keys = ("seed", "data", "schedule", "stages.diffusion")
     assert stage_identity(cfg, keys) == stage_identity(compose(asked), keys)

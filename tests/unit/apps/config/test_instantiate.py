@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -60,28 +59,8 @@ def test_a_partial_waits_for_the_rest() -> None:
     assert partial(size=5).size == 5
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "builtins.open",
-        "torch.load",
-        "numpy.load",
-        "ldmlab.nn.toys.os.system",
-        "ldmlab.core.files.write_text",
-        "ldmlab.apps.cli.main.main",
-        "ldmlab.nn.toys.Part.__init__",
-        "ldmlab.nnx.Part",
-        "ldmlab.nn.nothing.Here",
-        "ldmlab.nn.toys.Nothing",
-        "torch.optim.AdamW",
-        "optuna.samplers.nothing",
-        "optuna.samplers.__class__",
-        "optuna.samplers.os.system",
-        7,
-    ],
-)
-def test_nothing_else_is_built_however_deep(target: object) -> None:
+@pytest.mark.parametrize("target", ["ldmlab.nnx.Part", "ldmlab.nn.nothing.Here", "os.sep", 7])
+def test_what_does_not_exist_is_named_however_deep(target: object) -> None:
     node = {"_target_": PART, "size": 1, "inner": {"a": [{"_target_": target, "command": "x"}]}}
     with pytest.raises(UserError, match=r"model\.inner\.a\[0\]\._target_"):
         build(OmegaConf.create({"model": node}).model)
@@ -106,14 +85,6 @@ def test_missing_arguments_and_targets_are_named() -> None:
         build(OmegaConf.create({"model": {"_target_": PART}}).model)
     with pytest.raises(UserError, match="no _target_"):
         build(OmegaConf.create({"model": {"size": 1}}).model)
-
-
-def test_what_could_write_files_is_not_built_from_a_strangers_configuration(tmp_path: Path) -> None:
-    for target in ("data.specimens.make.make", "conditioning.vocabulary_files.write_vocabulary"):
-        node = {"_target_": f"ldmlab.{target}", "folder": str(tmp_path / "made"), "tokens": ["a"]}
-        with pytest.raises(UserError, match="not among the things a configuration may build"):
-            build(node)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_misspelt_target_gets_the_nearest_name() -> None:

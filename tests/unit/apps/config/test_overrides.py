@@ -59,9 +59,9 @@ def test_paths_need_no_quoting(conf: Path) -> None:
     assert cfg.paths.runs == "/x/y=[z]"
 
 
-def test_null_empties_a_path_but_is_a_word_in_a_caption() -> None:
-    assert parse("codec.run=null").value is None
-    assert parse("prompt=null").value == "null"
+def test_null_empties_a_path_but_is_a_word_in_a_prompt() -> None:
+    assert parse("codec.run=null").value() is None
+    assert str(parse("prompt=null").value()) == "null"
 
 
 @pytest.mark.parametrize("argument", ["~sampler", "~stages.diffusion.lr=1"])

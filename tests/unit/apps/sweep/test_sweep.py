@@ -10,16 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.cli import main as cli
-from ldmlab.apps.config.compose import compose_on_run
+from ldmlab.apps.cli.request import request_of
+from ldmlab.apps.cli.verbs import VERBS
+from ldmlab.apps.config.compose import compose, compose_request
 from ldmlab.apps.config.conf_dir import options
 from ldmlab.apps.runs.jobs import run_job
 from ldmlab.apps.sweep import search as sweep
-from ldmlab.apps.sweep.space import compose_search, corner, point, read_space
+from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Study
 from ldmlab.core.errors import UserError
+
+
+def compose_search(arguments: list[str]) -> DictConfig:
+    return compose_request(request_of(VERBS["sweep"], arguments), arguments)
+
 
 # What stands in for `ldmlab train`: a run folder as one leaves it, in no time.
 _TRIAL = r"""
@@ -134,7 +141,7 @@ def test_values_on_the_command_line_are_searched() -> None:
     assert cfg.seed == 3 and cfg.n_trials == 20
     assert list(cfg.sweep.space) == ["stages.diffusion.lr", "schedule"]
     with pytest.raises(UserError, match="nothing to search"):
-        compose_search(["seed=3"])
+        sweep.Search.open(compose_search(["seed=3", "sweep.metric=val/loss"]))
     with pytest.raises(UserError, match=r"sweep\.direction must be"):
         compose_search(["sweep=optuna_lr", "sweep.direction=up"])
 
@@ -161,7 +168,7 @@ def test_what_is_no_set_of_values_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", [name for name in options()["sweep"] if name != "none"])
 def test_every_search_fits_the_default_experiment(name: str) -> None:
     cfg = compose_search([f"sweep={name}"])
-    tried = compose_on_run(cfg, corner(cfg.sweep.space), anything=True)
+    tried = compose(corner(cfg.sweep.space), base=cfg)
     assert OmegaConf.to_container(tried, resolve=True) != OmegaConf.to_container(cfg, resolve=True)
 
 

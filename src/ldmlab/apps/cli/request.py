@@ -1,0 +1,63 @@
+"""What a verb's arguments ask Hydra to compose: on conf/, or on the configuration of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ldmlab.apps.cli.verbs import Verb
+from ldmlab.apps.config.compose import Request, request
+from ldmlab.apps.config.conf_dir import conf_dir, own_keys
+from ldmlab.apps.config.overrides import key_of, parse, text_of
+from ldmlab.apps.config.run_base import check_changeable, load_config
+from ldmlab.apps.runs.folder import find_run
+from ldmlab.core.errors import UserError
+
+
+def request_of(verb: Verb, arguments: Sequence[str], folders: Sequence[Path] = ()) -> Request:
+    """Prepare the composition of a verb.
+
+    Args:
+        verb: The verb.
+        arguments: Its overrides as typed.
+        folders: Folders of the user's own configurations, whose classes a run may name.
+
+    Raises:
+        UserError: An argument is refused, or the run or file to compose on cannot be read.
+    """
+    extra: dict[str, Any] = {}
+    if verb.name == "sweep":
+        arguments, extra = _space(arguments)
+    named = None if verb.base is None else text_of(verb.base, arguments)
+    if named is None:
+        if verb.base == "run":
+            raise UserError(f"run is mandatory: ldmlab {verb.name} run=<run folder or checkpoint>")
+        return request(arguments, verb.config, extra=extra)
+    file = find_run(named).config if verb.base == "run" else Path(named)
+    base = load_config(file, _trusted(arguments), folders)
+    if verb.keeps_model:
+        check_changeable(arguments, [key for key, _, _ in own_keys(verb.name)], base)
+    if verb.base == "run":
+        return request(arguments, verb.config, base, extra)
+    # The verb's own keys, where the file is not of this verb already.
+    own = yaml.safe_load((conf_dir() / f"{verb.config}.yaml").read_text("utf-8"))
+    more = {key: value for key, value in own.items() if key not in (*base, "defaults")}
+    return request(arguments, base=base, extra=more | extra)
+
+
+def _trusted(arguments: Sequence[str]) -> list[str]:
+    given = [argument for argument in arguments if key_of(argument) == "trust"]
+    value: Any = parse(given[-1]).value() if given else []
+    return [str(name) for name in (value if isinstance(value, list) else [value])]
+
+
+def _space(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The overrides of a search: those with several values are what is tried."""
+    several = {argument for argument in arguments if parse(argument).is_sweep_override()}
+    if not several:
+        return list(arguments), {}
+    space = {key_of(a): a.partition("=")[2] for a in arguments if a in several}
+    return [a for a in arguments if a not in several], {"sweep": {"space": space}}
