@@ -48,13 +48,13 @@ def test_nested_nodes_become_objects_with_plain_containers() -> None:
     assert type(part.inner.items) is list
 
 
-def test_objects_are_handed_over_as_they_are() -> None:
+def test_objects_are_passed_through_unchanged() -> None:
     thing = object()
     part = build({"_target_": PART, "size": 1, "inner": "replaced"}, inner=thing)
     assert part.inner is thing
 
 
-def test_a_partial_waits_for_the_rest() -> None:
+def test_partial_target_takes_the_remaining_arguments() -> None:
     partial = build({"_target_": PART, "_partial_": True, "items": [1]}, inner=2)
     assert isinstance(partial, functools.partial)
     assert partial(size=5).size == 5
@@ -81,7 +81,7 @@ def test_a_partial_waits_for_the_rest() -> None:
         7,
     ],
 )
-def test_nothing_else_is_built_however_deep(target: object) -> None:
+def test_nested_target_outside_the_allowlist_is_refused(target: object) -> None:
     node = {"_target_": PART, "size": 1, "inner": {"a": [{"_target_": target, "command": "x"}]}}
     with pytest.raises(UserError, match=r"model\.inner\.a\[0\]\._target_"):
         build(OmegaConf.create({"model": node}).model)
@@ -101,14 +101,14 @@ def test_refused_values_name_the_path(change: dict[str, object], words: str) -> 
         build(cfg.model)
 
 
-def test_missing_arguments_and_targets_are_named() -> None:
+def test_missing_arguments_and_unknown_targets_are_named() -> None:
     with pytest.raises(UserError, match=r"model: Part missing a required argument: 'size'"):
         build(OmegaConf.create({"model": {"_target_": PART}}).model)
     with pytest.raises(UserError, match="no _target_"):
         build(OmegaConf.create({"model": {"size": 1}}).model)
 
 
-def test_what_could_write_files_is_not_built_from_a_strangers_configuration(tmp_path: Path) -> None:
+def test_functions_that_write_files_are_not_built(tmp_path: Path) -> None:
     for target in ("data.specimens.make.make", "conditioning.vocabulary_files.write_vocabulary"):
         node = {"_target_": f"ldmlab.{target}", "folder": str(tmp_path / "made"), "tokens": ["a"]}
         with pytest.raises(UserError, match="not among the things a configuration may build"):
@@ -116,6 +116,6 @@ def test_what_could_write_files_is_not_built_from_a_strangers_configuration(tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_a_misspelt_target_gets_the_nearest_name() -> None:
+def test_misspelt_target_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"did you mean ldmlab\.nn\.unet\.UNet\?"):
         build({"_target_": "ldmlab.nn.unet.Unet"})
