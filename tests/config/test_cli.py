@@ -49,7 +49,7 @@ def _run(*command: str, cwd: Path, **environment: str) -> tuple[subprocess.Compl
         ("~optimizer", "nothing may be deleted"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_cli_mistake_is_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -74,7 +74,9 @@ def test_a_mistake_is_one_line(
         ([sys.executable, str(ROOT / "train.py")], "stages.diffusion.lrr=1", "stages.diffusion.lr"),
     ],
 )
-def test_a_mistake_is_quick(tmp_path: Path, program: list[str], argument: str, words: str) -> None:
+def test_cli_mistake_is_reported_quickly(
+    tmp_path: Path, program: list[str], argument: str, words: str
+) -> None:
     done, seconds = _run(*program, argument, cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr
     assert done.stderr.startswith("ldmlab: error: ") and done.stderr.count("\n") == 1
@@ -82,7 +84,7 @@ def test_a_mistake_is_quick(tmp_path: Path, program: list[str], argument: str, w
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cfg_shows_the_default_experiment(tmp_path: Path) -> None:
+def test_cfg_job_shows_the_default_experiment(tmp_path: Path) -> None:
     done, _ = _run(*MODULE, "train", "--cfg", "job", "name=mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["name"] == "mine"
@@ -90,7 +92,7 @@ def test_cfg_shows_the_default_experiment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_names_only_what_exists(verb: str) -> None:
+def test_help_examples_name_existing_leaves(verb: str) -> None:
     for command, _ in VERBS[verb].examples:
         program, name, *arguments = shlex.split(command.replace("prompt=a red house, on the ", ""))
         assert (program, name) == ("ldmlab", verb)
@@ -102,7 +104,7 @@ def test_help_names_only_what_exists(verb: str) -> None:
                 parse(argument)
 
 
-def test_every_group_of_the_defaults_list_exists() -> None:
+def test_defaults_list_names_existing_groups() -> None:
     defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
     chosen = {key: name for entry in defaults if entry != "_self_" for key, name in entry.items()}
     missing = [key for key, name in chosen.items() if name not in options().get(key, ["default"])]
@@ -110,14 +112,14 @@ def test_every_group_of_the_defaults_list_exists() -> None:
     assert set(options()) <= set(chosen), "a group that no configuration reaches"
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_conf_leaf_has_a_first_line_comment() -> None:
     for leaf in conf_dir().rglob("*.yaml"):
         first, *rest = leaf.read_text().splitlines()
         says = rest[0] if first.startswith("# @package") else first
         assert says.startswith("# ") and not says.startswith("# @"), leaf
 
 
-def test_a_wheel_brings_its_own_conf(tmp_path: Path) -> None:
+def test_wheel_ships_conf(tmp_path: Path) -> None:
     done, _ = _run(
         *(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)), cwd=ROOT
     )

@@ -24,7 +24,7 @@ OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32"}
 
 
 @pytest.mark.slow
-def test_every_published_number_holds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_experiments_match_published_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["verify", "format=json"])
     findings = json.loads(capsys.readouterr().out)
     assert [finding for finding in findings if not finding["agrees"]] == []
@@ -32,7 +32,7 @@ def test_every_published_number_holds(capsys: pytest.CaptureFixture[str]) -> Non
     assert {finding["quantity"] for finding in findings} == set(QUANTITIES)
 
 
-def test_every_experiment_of_the_paper_has_its_numbers() -> None:
+def test_every_paper_experiment_has_published_numbers() -> None:
     published = read_published(PACKAGED)
     assert set(options()["experiment"]) == OURS | set(published)
     assert {"celebahq", "imagenet", "landscapes", "laion"} <= set(published)
@@ -50,7 +50,7 @@ def test_every_experiment_of_the_paper_has_its_numbers() -> None:
         ("gflops: 1.0", "gflops: built None, published 1"),
     ],
 )
-def test_a_wrong_number_is_told(
+def test_verify_reports_a_wrong_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: str, words: str
 ) -> None:
     path = tmp_path / "numbers.yaml"
@@ -71,7 +71,7 @@ def test_a_wrong_number_is_told(
         (["path=nowhere.yaml"], "nowhere.yaml"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_verify_mistake_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -80,7 +80,7 @@ def test_a_mistake_is_one_line(
     assert stop.value.code == 2 and words in said and said.count("\n") == 1
 
 
-def test_a_quantity_that_nothing_computes_is_refused(
+def test_verify_refuses_an_unknown_quantity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "numbers.yaml").write_text("kl_f4: {autoencodr: 1}\n")
@@ -90,7 +90,7 @@ def test_a_quantity_that_nothing_computes_is_refused(
     assert stop.value.code == 2 and "did you mean autoencoder?" in said and said.count("\n") == 1
 
 
-def test_stage_one_is_as_published() -> None:
+def test_first_stage_losses_match_the_paper() -> None:
     codebook, gaussian = compose(["experiment=celebahq"]), compose(["experiment=laion"])
     assert codebook.stages.autoencoder.reduction == "mean_pixels"
     assert gaussian.stages.autoencoder.reduction == "sum_pixels"
@@ -112,12 +112,12 @@ def test_stage_one_is_as_published() -> None:
         (["network.attention_factors=[32,16,8]"], 260_976_803),
     ],
 )
-def test_other_readings_of_a_source_are_an_override(overrides: list[str], unet: int) -> None:
+def test_alternative_celebahq_unets_are_an_override(overrides: list[str], unet: int) -> None:
     blueprint = Blueprint.draw(compose(["experiment=celebahq", *overrides]))
     assert blueprint.parameters["unet"] == unet
 
 
-def test_the_other_landscapes_row_is_an_override() -> None:
+def test_alternative_landscapes_first_stage_is_an_override() -> None:
     first_stage = ["autoencoder=f8_attention", "bottleneck.latent_channels=4"]
     cfg = compose(["experiment=landscapes", *first_stage, "bottleneck.num_codes=16384"])
     blueprint = Blueprint.draw(cfg)
@@ -125,7 +125,7 @@ def test_the_other_landscapes_row_is_an_override() -> None:
     assert blueprint.parameters["autoencoder"] == 67_717_295
 
 
-def test_every_leaf_of_the_paper_is_in_an_experiment() -> None:
+def test_every_paper_leaf_is_used_by_an_experiment() -> None:
     chosen = set()
     for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
         for entry in OmegaConf.load(overlay).get("defaults", []):
@@ -137,7 +137,7 @@ def test_every_leaf_of_the_paper_is_in_an_experiment() -> None:
 
 
 @pytest.mark.parametrize("name", ["celebahq", "imagenet", "landscapes", "laion"])
-def test_a_group_can_be_exchanged_in_an_experiment(name: str) -> None:
+def test_experiment_group_can_be_overridden(name: str) -> None:
     other = ["bottleneck=kl", "discriminator=none", "schedule=cosine", "sampler=ode"]
     cfg = compose([f"experiment={name}", *other, "guidance=none", "conditioner=none"])
     blueprint = Blueprint.draw(cfg)
@@ -148,7 +148,7 @@ def test_a_group_can_be_exchanged_in_an_experiment(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ffhq", "imagenet", "superresolution", "celebahq", "laion"])
-def test_the_way_to_sample_builds(name: str) -> None:
+def test_experiments_build_their_sampler_and_guidance(name: str) -> None:
     cfg = compose([f"experiment={name}"])
     sampler, guidance = build(cfg.sampler), build(cfg.guidance)
     assert len(sampler.timesteps(scaled_linear())) == cfg.sampler.steps + 1
@@ -161,12 +161,12 @@ def test_first_stages_without_a_configuration_build(name: str) -> None:
     assert blueprint.network is None and blueprint.codec.factor == int(name[4:])
 
 
-def test_overlays_are_short() -> None:
+def test_experiment_files_are_short() -> None:
     for overlay in (conf_dir() / "experiment").rglob("*.yaml"):
         assert len(overlay.read_text().splitlines()) <= 30, overlay
 
 
-def test_the_papers_rule_multiplies_by_the_global_batch() -> None:
+def test_scale_lr_multiplies_by_the_global_batch() -> None:
     weights = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2))])
     rates = {}
     for rule in ("false", "true"):

@@ -49,7 +49,7 @@ LEAVES = [
 ]
 
 
-def test_the_groups_are_the_promised_ones() -> None:
+def test_config_groups_are_the_promised_ones() -> None:
     assert set(options()) - {"hydra"} >= GROUPS
 
 
@@ -75,7 +75,7 @@ def test_every_leaf_builds_both_stages(group: str, leaf: str) -> None:
 
 
 @pytest.mark.parametrize("group", sorted(GROUPS - {"launcher", "paths"}))
-def test_leaves_say_what_they_are(group: str) -> None:
+def test_leaves_begin_with_a_comment(group: str) -> None:
     from ldmlab.apps.config.conf_dir import conf_dir
 
     for path in (conf_dir() / group).glob("*.yaml"):
@@ -85,19 +85,19 @@ def test_leaves_say_what_they_are(group: str) -> None:
         assert OmegaConf.load(path) is not None
 
 
-def test_a_singular_pair_is_one_line() -> None:
+def test_eps_prediction_without_terminal_signal_is_refused() -> None:
     cfg = compose(["schedule=rectified_flow", "parameterization=eps", "codec=identity"])
     with pytest.raises(UserError, match="no signal is left"):
         build_model(cfg, SPEC, build_codec(cfg, SPEC))
 
 
-def test_images_that_do_not_divide_are_refused() -> None:
+def test_image_size_not_divisible_by_the_codec_is_refused() -> None:
     cfg = compose([])
     with pytest.raises(UserError, match=r"data\.image_size"):
         build_model(cfg, DataSpec(36, 3, 12, 12, SPEC.vocabulary), build_codec(cfg, SPEC))
 
 
-def test_data_without_masks_cannot_condition_on_them() -> None:
+def test_mask_conditioner_without_masks_is_refused() -> None:
     cfg = compose(["conditioner=mask"])
     with pytest.raises(UserError, match="segmentation mask"):
         build_model(cfg, DataSpec(32, 3), build_codec(cfg, SPEC))

@@ -34,7 +34,7 @@ def _command(chosen: dict[str, object]) -> list[str]:
 
 
 @pytest.mark.parametrize("end", [0, -1])
-def test_an_agent_starts_what_can_be_composed(end: int) -> None:
+def test_wandb_agent_command_composes(end: int) -> None:
     chosen = {key: _ends(p)[end] for key, p in SWEEP["parameters"].items()}
     words = _command(chosen | {"name": "two words"})
     assert words[:4] == ["${env}", "uv", "run", "${program}"] and SWEEP["program"] == "train.py"
@@ -47,7 +47,7 @@ def test_an_agent_starts_what_can_be_composed(end: int) -> None:
     assert SWEEP["metric"]["name"] == "val/loss"
 
 
-def test_the_file_is_part_of_the_repository_and_no_option_of_ours() -> None:
+def test_wandb_sweep_file_is_tracked_and_is_no_config_group() -> None:
     ignored = subprocess.run(["git", "check-ignore", "-q", FILE], cwd=FILE.parent, check=False)
     assert ignored.returncode != 0
     with pytest.raises(UserError, match="no option 'wandb'"):

@@ -42,7 +42,7 @@ def course() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_stored_outputs_are_small_and_clean(path: Path) -> None:
+def test_notebook_outputs_are_small_and_clean(path: Path) -> None:
     text = path.read_text()
     assert len(text) < 200_000, "clear the outputs, or store the figures with a palette"
     assert not re.search(r"/(home|root|tmp|Users|work|mnt)/", text)
@@ -52,14 +52,14 @@ def test_stored_outputs_are_small_and_clean(path: Path) -> None:
             assert output.get("name") != "stderr"
 
 
-def test_schedules_end_where_they_are_known_to(course: dict[str, Any]) -> None:
+def test_notebook_schedules_end_at_known_alpha_bar(course: dict[str, Any]) -> None:
     end = course["alpha_bar_end"]
     assert end["linear"] == pytest.approx(4.0358e-5, rel=1e-4)
     assert end["scaled_linear"] == pytest.approx(1.4230e-4, rel=1e-4)
     assert end["rectified_flow"] == 0 and end["karras_ve"] == 1
 
 
-def test_one_step_is_bayes_rule_and_its_variance_is_beta(course: dict[str, Any]) -> None:
+def test_notebook_reverse_step_matches_bayes_rule(course: dict[str, Any]) -> None:
     assert course["posterior_error"] < 1e-5
     right, posterior, wrong = course["chain_std"].values()
     assert right == pytest.approx(1, abs=1e-3)
@@ -67,7 +67,7 @@ def test_one_step_is_bayes_rule_and_its_variance_is_beta(course: dict[str, Any])
     assert wrong < 0.1
 
 
-def test_the_bound_shown_is_the_entropy(course: dict[str, Any]) -> None:
+def test_notebook_vlb_equals_the_entropy(course: dict[str, Any]) -> None:
     for (_, s), (bound, entropy) in course["bounds"].items():
         assert entropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e * s * s))
         if s == 1:
@@ -76,7 +76,7 @@ def test_the_bound_shown_is_the_entropy(course: dict[str, Any]) -> None:
             assert 0 < bound - entropy < 2e-3
 
 
-def test_samples_shown_look_like_the_data(course: dict[str, Any]) -> None:
+def test_notebook_samples_match_the_data(course: dict[str, Any]) -> None:
     data = course["train"]
     for name, x in {**course["samples"], "flow": course["flow_samples"]}.items():
         assert float((x.mean(0) - data.mean(0)).abs().max()) < 0.15, name
@@ -84,18 +84,18 @@ def test_samples_shown_look_like_the_data(course: dict[str, Any]) -> None:
         assert float(torch.cdist(x, data).min(1).values.mean()) < 0.1, name
 
 
-def test_likelihoods_shown_are_those_of_a_density(course: dict[str, Any]) -> None:
+def test_notebook_likelihoods_integrate_to_one(course: dict[str, Any]) -> None:
     assert course["mass"] == pytest.approx(1, abs=0.05)
     assert course["nll"] < course["vlb"] < 2.5 < 2 * 1.41894
 
 
-def test_few_steps_of_the_flow_miss_less(course: dict[str, Any]) -> None:
+def test_notebook_flow_error_at_few_steps_is_smaller(course: dict[str, Any]) -> None:
     missed = course["few_errors"]
     for steps in (5, 10, 20):
         assert missed["flow", steps] < missed["linear", steps]
 
 
-def test_pictures_shown_have_the_light_of_the_data(course: dict[str, Any]) -> None:
+def test_notebook_images_have_the_brightness_of_the_data(course: dict[str, Any]) -> None:
     images, pictures = course["images"], course["pictures"]
     assert pictures.shape == (20, 1, 8, 8)
     assert float(pictures.mean()) == pytest.approx(float(images.mean()), abs=0.15)

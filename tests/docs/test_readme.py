@@ -25,32 +25,32 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_training_commands_compose(command: str) -> None:
+def test_readme_training_commands_compose(command: str) -> None:
     words = shlex.split(command.rpartition("train.py")[2])
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     overrides = [word.replace("seed=1,2", "seed=1") for word in overrides]
     assert compose(overrides).stages.diffusion.max_steps > 0
 
 
-def test_verbs_in_the_readme_exist() -> None:
+def test_readme_verbs_exist() -> None:
     for verb in re.findall(r"uv run ldmlab (\w+)", README):
         assert verb in VERBS
 
 
 @pytest.mark.parametrize("code", [block for kind, block in BLOCKS if kind == "python"])
-def test_python_examples_run(code: str) -> None:
+def test_readme_python_examples_run(code: str) -> None:
     scope: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), scope)
     assert scope["images"].shape == (4, 3, 8, 8)  # type: ignore[attr-defined]
 
 
-def test_links_and_pictures_exist() -> None:
+def test_readme_links_and_images_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in target:
             assert (ROOT / target).is_file(), target
 
 
-def test_the_table_of_leaves_is_complete() -> None:
+def test_readme_leaf_table_is_complete() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE)
     assert len(rows) >= 6
     for group, leaves in rows:

@@ -16,7 +16,7 @@ from tests.golden.cases import Case, Replay, names
 
 
 @pytest.mark.parametrize("name", names("diffusion_loss"))
-def test_loss(name: str) -> None:
+def test_loss_matches_published_implementation(name: str) -> None:
     case = Case(name)
     z, count, label = case["z"], case.config["timesteps"], case["class_label"]
     # The published batch names the null class; here a sample that says nothing was dropped.
@@ -48,7 +48,7 @@ def test_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("ddim"))
-def test_ddim(name: str) -> None:
+def test_ddim_matches_published_implementation(name: str) -> None:
     case = Case(name)
     model = case.model()
     schedule, network = model.process.schedule, model.network
@@ -99,7 +99,7 @@ def test_ddim(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("ddpm_sampling"))
-def test_ddpm(name: str) -> None:
+def test_ddpm_matches_published_implementation(name: str) -> None:
     case = Case(name)
     model = case.model()
     process = model.process

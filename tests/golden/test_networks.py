@@ -12,7 +12,7 @@ from tests.golden.cases import Case, names, read
 
 
 @pytest.mark.parametrize("name", [n for n, case in read("cases").items() if "weights" in case])
-def test_the_recipe_makes_the_weights_that_the_tensors_came_from(name: str) -> None:
+def test_weight_recipe_reproduces_recorded_weights(name: str) -> None:
     case = Case(name)
     total = sum(float(v.double().abs().sum()) for v in case.weights.values())
     assert total == pytest.approx(read("cases")[name]["weights"]["abs_sum"], rel=1e-9)
@@ -22,7 +22,7 @@ def test_the_recipe_makes_the_weights_that_the_tensors_came_from(name: str) -> N
 
 
 @pytest.mark.parametrize("name", names("unet"))
-def test_unet(name: str) -> None:
+def test_unet_matches_published_module(name: str) -> None:
     case = Case(name)
     unet = compvis.load_unet(case.config["unet"], case.weights)
     x = case["x"].requires_grad_()
@@ -45,7 +45,7 @@ def test_unet(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("autoencoder_kl"))
-def test_kl_autoencoder(name: str) -> None:
+def test_kl_autoencoder_matches_published_module(name: str) -> None:
     case = Case(name)
     autoencoder = compvis.load_autoencoder(case.config, case.weights)
     posterior = autoencoder.encode(case["x"])
@@ -64,7 +64,7 @@ def test_kl_autoencoder(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("autoencoder_vq"))
-def test_vq_autoencoder(name: str) -> None:
+def test_vq_autoencoder_matches_published_module(name: str) -> None:
     case = Case(name)
     autoencoder = compvis.load_autoencoder(case.config, case.weights)
     latent = autoencoder.encode(case["x"])
@@ -84,7 +84,7 @@ def test_vq_autoencoder(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("bert_embedder"))
-def test_text_transformer(name: str) -> None:
+def test_text_transformer_matches_published_module(name: str) -> None:
     case = Case(name)
     conditioner = compvis.load_conditioner("modules.BERTEmbedder", case.config, case.weights)
     tokens = conditioner(case["tokens"]).tokens
@@ -93,14 +93,14 @@ def test_text_transformer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("class_embedder"))
-def test_class_embedder(name: str) -> None:
+def test_class_embedder_matches_published_module(name: str) -> None:
     case = Case(name)
     conditioner = compvis.load_conditioner("modules.ClassEmbedder", case.config, case.weights)
     case.check(c=conditioner(case["class_label"]).tokens)
 
 
 @pytest.mark.parametrize("name", names("spatial_rescaler"))
-def test_spatial_rescaler(name: str) -> None:
+def test_spatial_rescaler_matches_published_module(name: str) -> None:
     case = Case(name)
     conditioner = compvis.load_conditioner("modules.SpatialRescaler", case.config, case.weights)
     maps = conditioner(case["labels"]).maps
@@ -109,7 +109,7 @@ def test_spatial_rescaler(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("patch_discriminator"))
-def test_patch_discriminator(name: str) -> None:
+def test_patch_discriminator_matches_published_module(name: str) -> None:
     case = Case(name)
     shape = (case.config[key] for key in ("input_nc", "ndf", "n_layers"))
     discriminator = PatchDiscriminator(*shape)

@@ -27,12 +27,12 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_every_published_list_is_tried() -> None:
+def test_every_published_key_list_has_a_case() -> None:
     assert read("published").keys() == FIRST_STAGES.keys() | DIFFUSION.keys()
 
 
 @pytest.mark.parametrize("name", FIRST_STAGES)
-def test_first_stages(name: str) -> None:
+def test_published_first_stage_keys_load(name: str) -> None:
     state, want = on_meta(name), read("published")[name]["params"]
     autoencoder = compvis.load_autoencoder(FIRST_STAGES[name], state)
     quants = want["quant_conv"] + want["quantize"]
@@ -47,7 +47,7 @@ def test_first_stages(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIFFUSION)
-def test_latent_diffusion(name: str) -> None:
+def test_published_latent_diffusion_keys_load(name: str) -> None:
     state, want = on_meta(name), read("published")[name]["params"]
     model = compvis.load(DIFFUSION[name], state)
     assert all(parameter.is_meta for parameter in model.parameters())
@@ -68,7 +68,7 @@ def test_latent_diffusion(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_models_whose_keys_were_only_counted(name: str) -> None:
+def test_counted_latent_diffusion_keys_load(name: str) -> None:
     stage, unet, condition, unet_count, conditioner_count, total, tensors = COUNTED[name]
     config = diffusion(stage, unet, condition)
     params = config["model"]["params"]["unet_config"]["params"]
@@ -101,7 +101,7 @@ def test_models_whose_keys_were_only_counted(name: str) -> None:
         (first_stage(4, [1, 2, 2, 4], 256, attn_resolutions=[32]), 67_652_783),
     ],
 )
-def test_first_stages_whose_keys_were_only_counted(stage: dict[str, Any], total: int) -> None:
+def test_counted_first_stage_keys_load(stage: dict[str, Any], total: int) -> None:
     assert count(build_autoencoder(stage)) == total
 
 
@@ -114,7 +114,7 @@ def test_first_stages_whose_keys_were_only_counted(stage: dict[str, Any], total:
         ("first_stage_model.quantize.surplus", "first_stage_model: tensors 1 unknown"),
     ],
 )
-def test_an_unknown_tensor_is_named(change: str, words: str) -> None:
+def test_unknown_tensor_is_named(change: str, words: str) -> None:
     name = "models__ldm__celeba256"
     with pytest.raises(UserError, match=words) as caught:
         compvis.load(DIFFUSION[name], on_meta(name) | {change: torch.empty(3, device="meta")})
@@ -129,7 +129,7 @@ def test_an_unknown_tensor_is_named(change: str, words: str) -> None:
         "first_stage_model.quantize.embedding.weight",
     ],
 )
-def test_a_missing_or_misshapen_tensor_is_named(key: str) -> None:
+def test_missing_or_misshapen_tensor_is_named(key: str) -> None:
     name = "models__ldm__celeba256"
     state = on_meta(name)
     with pytest.raises(UserError, match=f"1 of another shape .{key} .* instead of"):

@@ -28,9 +28,7 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize(("name", "schedule", "stride"), SCHEDULES)
-def test_schedules_hold_the_published_buffers(
-    name: str, schedule: TableSchedule, stride: int
-) -> None:
+def test_schedules_match_published_buffers(name: str, schedule: TableSchedule, stride: int) -> None:
     want = {
         key[4:]: value.double() for key, value in load_file(DATA / f"{name}.safetensors").items()
     }
@@ -63,7 +61,7 @@ def test_schedules_hold_the_published_buffers(
 @pytest.mark.parametrize(
     ("steps", "count"), [(10, 1000), (50, 1000), (200, 1000), (30, 1000), (20, 100)]
 )
-def test_the_published_step_lists(steps: int, count: int) -> None:
+def test_timesteps_match_published_lists(steps: int, count: int) -> None:
     want = load_file(DATA / "ddim_timesteps.safetensors")[f"out.steps_{steps}_of_{count}"]
     times = DDIM(steps=steps, spacing="leading_plus_one", final="first_entry").timesteps(
         scaled_linear(num_steps=count)
@@ -73,14 +71,14 @@ def test_the_published_step_lists(steps: int, count: int) -> None:
     assert float(times[-1]) == 1 / count
 
 
-def test_time_embeddings_are_the_published_ones() -> None:
+def test_time_embeddings_match_published_values() -> None:
     case = load_file(DATA / "timestep_embedding.safetensors")
     for dim in (32, 224):
         got = sinusoidal_embedding(case["in.t"].float(), dim)
         torch.testing.assert_close(got, case[f"out.emb_{dim}"], rtol=1e-4, atol=3e-6)
 
 
-def test_a_step_list_that_runs_off_the_table_is_refused() -> None:
+def test_timesteps_beyond_the_table_are_refused() -> None:
     sampler = DDIM(steps=300, spacing="leading_plus_one")
     with pytest.raises(UserError, match="another number of steps"):
         sampler.timesteps(scaled_linear())

@@ -28,7 +28,7 @@ class Standin(nn.Module):
 
 
 @pytest.mark.parametrize("name", [*names("vae_gan_loss_kl"), *names("vae_gan_loss_vq")])
-def test_autoencoder_loss(name: str) -> None:
+def test_autoencoder_loss_matches_published_implementation(name: str) -> None:
     case = Case(name)
     config, kl = case.config, case.config["n_embed"] is None
     autoencoder = compvis.load_autoencoder(config, case.weights)
@@ -72,7 +72,7 @@ def test_autoencoder_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("ema"))
-def test_moving_average(name: str) -> None:
+def test_ema_matches_published_implementation(name: str) -> None:
     case = Case(name)
     network = nn.Linear(3, 4)
     network.load_state_dict(
@@ -87,7 +87,7 @@ def test_moving_average(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("lr_schedule"))
-def test_learning_rates(name: str) -> None:
+def test_lr_schedules_match_published_values(name: str) -> None:
     case = Case(name)
     # The second one's factors are of a tenth of its rate.
     churches = constant(total_steps=10**6, warmup_steps=10_000, start=1e-6)

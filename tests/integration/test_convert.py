@@ -78,7 +78,9 @@ def same(ours: LatentDiffusion, theirs: LatentDiffusion, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_is_the_published_model(kind: str, command: Command, tmp_path: Path) -> None:
+def test_converted_run_equals_the_published_model(
+    kind: str, command: Command, tmp_path: Path
+) -> None:
     config, state = save(kind, tmp_path)
     arguments = ["compvis=model.ckpt", "config=model.yaml", "out=here/faces", *words_of(kind)]
     code, err = command("convert", *arguments)
@@ -92,7 +94,7 @@ def test_a_run_is_the_published_model(kind: str, command: Command, tmp_path: Pat
     assert [path.name for path in Path("here").iterdir()] == ["faces"]
 
 
-def test_what_came_in_is_sampled_and_fine_tuned(command: Command, tmp_path: Path) -> None:
+def test_converted_run_can_be_sampled_and_fine_tuned(command: Command, tmp_path: Path) -> None:
     save("class", tmp_path)
     Path("in").mkdir()
     assert command("convert", "compvis=model.ckpt", "config=model.yaml", "out=in")[0] == 0
@@ -121,7 +123,9 @@ def test_what_came_in_is_sampled_and_fine_tuned(command: Command, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["kl", "vq"])
-def test_a_first_stage_becomes_one(kind: str, command: Command, tmp_path: Path) -> None:
+def test_converted_first_stage_becomes_an_autoencoder_run(
+    kind: str, command: Command, tmp_path: Path
+) -> None:
     config, state = published("none" if kind == "kl" else "class")
     stage = config["model"]["params"]["first_stage_config"]
     prefix = "first_stage_model."
@@ -158,7 +162,9 @@ def test_a_first_stage_becomes_one(kind: str, command: Command, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["text", "none"])
-def test_out_to_diffusers_and_in_again(kind: str, command: Command, tmp_path: Path) -> None:
+def test_diffusers_export_and_import_round_trip(
+    kind: str, command: Command, tmp_path: Path
+) -> None:
     save(kind, tmp_path)
     given = ["compvis=model.ckpt", "config=model.yaml", "out=in", *words_of(kind)]
     assert command("convert", *given)[0] == 0
@@ -191,7 +197,7 @@ def _refused(command: Command, words: str, *arguments: str) -> None:
     assert not list(Path.cwd().glob(".*part"))
 
 
-def test_a_pickle_that_needs_code_is_not_run(command: Command, tmp_path: Path) -> None:
+def test_convert_does_not_run_code_in_a_pickle(command: Command, tmp_path: Path) -> None:
     save("none", tmp_path, hook=_Evil())
     given = ["compvis=model.ckpt", "config=model.yaml", "out=out"]
     _refused(command, "holds code or unknown objects", *given)
@@ -199,7 +205,7 @@ def test_a_pickle_that_needs_code_is_not_run(command: Command, tmp_path: Path) -
     _refused(command, "model.ckpt", *given)
 
 
-def test_lightning_names_a_class_that_is_not_needed(
+def test_convert_ignores_lightning_classes_in_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
@@ -212,7 +218,7 @@ def test_lightning_names_a_class_that_is_not_needed(
     assert torch.equal(read_tensors(tmp_path / "model.ckpt")["w"], torch.ones(2))
 
 
-def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
+def test_convert_overwrites_nothing(command: Command, tmp_path: Path) -> None:
     save("none", tmp_path)
     Path("full").mkdir()
     Path("full/mine").write_text("mine")
@@ -224,7 +230,7 @@ def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     assert code == 2 and "out=full/mine/below cannot be written" in err
 
 
-def test_other_tensors_and_other_tables_are_named(command: Command, tmp_path: Path) -> None:
+def test_convert_names_unknown_tensors_and_tables(command: Command, tmp_path: Path) -> None:
     config, state = save("class", tmp_path)
     given = ["compvis=model.ckpt", "config=model.yaml", "out=out"]
     torch.save({"state_dict": state | {"surplus": torch.zeros(1)}}, "model.ckpt")
@@ -250,7 +256,9 @@ def test_other_tensors_and_other_tables_are_named(command: Command, tmp_path: Pa
     _refused(command, "out is mandatory", "compvis=model.ckpt")
 
 
-def test_captions_need_their_words(command: Command, tmp_path: Path) -> None:
+def test_convert_of_a_text_model_needs_a_matching_vocabulary(
+    command: Command, tmp_path: Path
+) -> None:
     save("text", tmp_path)
     given = ["compvis=model.ckpt", "config=model.yaml", "out=out"]
     _refused(command, "give vocabulary=", *given)

@@ -68,7 +68,7 @@ def _refused(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(
+def test_full_disk_is_reported_in_one_line_and_keeps_the_checkpoint(
     runs: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runs / "tiny" / stage / "latest"
@@ -86,9 +86,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(
     assert int(weights(runs, stage, "tiny")["steps"]) == 6
 
 
-def test_what_else_cannot_be_written_is_named(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_run_file_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs / "tiny/diffusion/latest"
     longer = "stages.diffusion.max_steps=6"
     for name in ("metrics.csv", "config.yaml", "samples/samples-000006.png"):
@@ -100,7 +98,7 @@ def test_what_else_cannot_be_written_is_named(
     _refused(capsys, runs, longer, "logger=wandb", words=("wandb", "Not a directory"))
 
 
-def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(
+def test_run_with_a_damaged_checkpoint_is_not_restarted(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = runs / "tiny/diffusion/latest/checkpoints/last.ckpt"
@@ -112,7 +110,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(
     assert int(weights(runs, "diffusion", "tiny")["steps"]) == 4
 
 
-def test_a_checkpoint_to_resume_is_for_the_stage_that_it_is_of(
+def test_resume_refuses_a_checkpoint_of_the_other_stage(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = (runs / "tiny" / stage / "latest/checkpoints/last.ckpt" for stage in STAGES)
@@ -133,7 +131,7 @@ def test_a_checkpoint_to_resume_is_for_the_stage_that_it_is_of(
     assert int(weights(runs, "autoencoder", "tiny")["steps"]) == 4
 
 
-def test_an_unfinished_stage_one_is_not_frozen_unasked(
+def test_unfinished_autoencoder_is_not_frozen_unasked(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = ["stages.autoencoder.max_steps=6", "stage=diffusion"]
@@ -155,7 +153,7 @@ with locked(sys.argv[1], inherited=False):
 """
 
 
-def test_a_run_that_another_process_trains_is_left_alone(
+def test_run_locked_by_another_process_is_left_alone(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runs / "tiny/diffusion/latest"
@@ -171,7 +169,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     train(runs, longer)
 
 
-def test_a_validation_that_was_not_reached_is_made_up_for(runs: Path) -> None:
+def test_missed_validation_is_run_on_resume(runs: Path) -> None:
     history = runs / "tiny/autoencoder/latest/metrics.csv"
     longer = ["stages.autoencoder.max_steps=6", "stage=autoencoder"]
     rows = read_history(history)

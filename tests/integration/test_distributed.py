@@ -60,7 +60,7 @@ def _train_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
-def test_two_processes_train_what_one_does(runs: tuple[Path, Path], stage: str) -> None:
+def test_two_processes_train_the_same_weights_as_one(runs: tuple[Path, Path], stage: str) -> None:
     one, two = (weights(folder, stage) for folder in runs)
     assert one.keys() == two.keys()
     assert int(one["steps"]) == int(two["steps"]) == 4
@@ -69,7 +69,7 @@ def test_two_processes_train_what_one_does(runs: tuple[Path, Path], stage: str) 
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5, msg=name)
 
 
-def test_stage_two_has_the_loss_of_one_process(runs: tuple[Path, Path]) -> None:
+def test_two_process_diffusion_loss_equals_one_process(runs: tuple[Path, Path]) -> None:
     one, two = (
         [
             float(row["train/loss"])
@@ -87,7 +87,9 @@ def test_stage_two_has_the_loss_of_one_process(runs: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_trains_what_one_process_does(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_torchrun_trains_the_same_weights_as_one_process(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     ddp = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
     subprocess.run(

@@ -78,9 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
     ids=("text", "class", "mask"),
 )
-def test_training_from_the_cache_has_the_same_losses(
-    runs: Path, conditioner: tuple[str, ...]
-) -> None:
+def test_cached_latents_give_the_same_losses(runs: Path, conditioner: tuple[str, ...]) -> None:
     base = [o for o in (*SMALL, *ONE_STEP) if not o.startswith("conditioner")]
     base.append(f"codec.run={runs / 'quickstart/autoencoder/latest'}")
     kind = conditioner[0].partition("=")[2]
@@ -98,7 +96,7 @@ def test_training_from_the_cache_has_the_same_losses(
     assert losses(cached) != losses(exact)
 
 
-def test_texts_of_a_frozen_encoder_are_cached(
+def test_frozen_text_encoder_states_are_cached(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
@@ -153,7 +151,7 @@ def test_texts_of_a_frozen_encoder_are_cached(
     train_diffusion(Session.open(compose([*tokens, f"data.latents={latents}"])))
 
 
-def test_the_cache_belongs_to_the_run_that_it_speeds_up(runs: Path) -> None:
+def test_latent_cache_keeps_the_run_identity(runs: Path) -> None:
     whole, cached = (opened(runs, *more) for more in ((), (f"data.latents={runs / 'latents'}",)))
     assert stage_identity(whole.cfg, ("data",)) == stage_identity(cached.cfg, ("data",))
     cache = LatentCache(runs / "latents" / "train")
@@ -161,7 +159,7 @@ def test_the_cache_belongs_to_the_run_that_it_speeds_up(runs: Path) -> None:
     assert 0 < cache.manifest.error["mean"]["relative"] < 5e-4
 
 
-def test_the_codec_of_a_stage_two_is_taken_as_it_is(runs: Path, tmp_path: Path) -> None:
+def test_encode_uses_the_normalisation_of_a_diffusion_run(runs: Path, tmp_path: Path) -> None:
     stage_one = f"codec.run={runs / 'quickstart/autoencoder/latest'}"
     first = train_diffusion(opened(tmp_path, stage_one, "data.limit=32", "name=first"))
     own = f"codec.run={first.path}"
@@ -172,7 +170,7 @@ def test_the_codec_of_a_stage_two_is_taken_as_it_is(runs: Path, tmp_path: Path) 
     assert metadata[0]["codec"] == metadata[1]["codec"] == cache.manifest.codec
 
 
-def test_a_killed_encode_goes_on(runs: Path, tmp_path: Path) -> None:
+def test_killed_encode_resumes(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
     arguments = [f"paths.runs={runs}", *SMALL, *ONE_STEP, "shard_size=8", "batch_size=1"]
     command = [sys.executable, "-m", "ldmlab", "encode", *arguments, f"out={out}"]
@@ -189,7 +187,7 @@ def test_a_killed_encode_goes_on(runs: Path, tmp_path: Path) -> None:
     assert len(LatentCache(out / "train")) == 64 and len(LatentCache(out / "validation")) == 16
 
 
-def test_two_processes_share_the_work(
+def test_encode_is_shared_by_two_processes(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "latents"
@@ -205,7 +203,7 @@ def test_two_processes_share_the_work(
     assert files(out) == files(runs / "latents")
 
 
-def test_latents_of_something_else_are_refused(
+def test_latents_of_another_codec_or_data_are_refused(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = ["train", f"paths.runs={tmp_path}", *SMALL, *ONE_STEP, "stage=diffusion"]
@@ -233,7 +231,7 @@ def test_latents_of_something_else_are_refused(
     assert not list(tmp_path.rglob("diffusion/*/checkpoints/*.ckpt"))
 
 
-def test_images_on_disk_are_mirrored_as_without_a_cache(tmp_path: Path) -> None:
+def test_cached_latents_are_flipped_as_without_a_cache(tmp_path: Path) -> None:
     root = tmp_path / "root"
     make("image_folder", root, "plain", 8, 32)
     (root / "a" / "0002.jpg").write_bytes(b"<html>")

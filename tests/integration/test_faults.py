@@ -36,7 +36,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch, rows: set[int]) -> None:
     monkeypatch.setattr(Vistas, "__getitems__", spoilt)
 
 
-def test_a_step_without_finite_gradients_is_left_out(
+def test_step_with_non_finite_gradients_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _poison(monkeypatch, {5})
@@ -52,7 +52,7 @@ def test_a_step_without_finite_gradients_is_left_out(
     assert "throughput/images_per_second" in csv.splitlines()[0]
 
 
-def test_a_run_of_such_steps_ends_training_and_keeps_the_batch(
+def test_repeated_non_finite_steps_end_training_and_save_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _poison(monkeypatch, set(range(64)))
@@ -76,7 +76,7 @@ def test_a_run_of_such_steps_ends_training_and_keeps_the_batch(
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int) -> None:
+def test_signal_saves_and_the_same_command_resumes(tmp_path: Path, number: int) -> None:
     long = ["stage=autoencoder", "stages.autoencoder.max_steps=100000"]
     often = ["callbacks.checkpoint_every=5", "callbacks.sample_every=100000"]
     arguments = [f"paths.runs={tmp_path}", *TINY, *long, *often]
@@ -118,7 +118,7 @@ PAIR = ("trainer=ddp", "trainer.accelerator=cpu", "discriminator.discriminator.n
         pytest.param("diffusion", PAIR, marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_ends_as_an_uninterrupted_one(
+def test_killed_run_resumes_to_the_same_weights(
     tmp_path: Path, stage: str, options: tuple[str, ...]
 ) -> None:
     only = () if stage == "diffusion" else ("stage=autoencoder",)
@@ -169,7 +169,7 @@ def _equal(one: object, two: object) -> bool:
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP]
 )
-def test_a_process_that_dies_or_hangs_takes_the_job_down(tmp_path: Path, number: int) -> None:
+def test_dead_or_hanging_process_ends_the_job(tmp_path: Path, number: int) -> None:
     long = ["stage=autoencoder", "stages.autoencoder.max_steps=100000"]
     pair = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.strategy.timeout=20"]
     quick = ["callbacks.checkpoint_every=5", "callbacks.sample_every=100000"]
@@ -197,7 +197,7 @@ def test_a_process_that_dies_or_hangs_takes_the_job_down(tmp_path: Path, number:
     read_checkpoint(run / "checkpoints/last.ckpt")
 
 
-def test_no_process_outlives_the_one_that_launched_it(tmp_path: Path) -> None:
+def test_child_processes_end_with_their_launcher(tmp_path: Path) -> None:
     pair = ["trainer=ddp", "trainer.accelerator=cpu", "stage=autoencoder"]
     arguments = [f"paths.runs={tmp_path}", *TINY, *pair]
     process = subprocess.Popen([sys.executable, "train.py", *arguments], stderr=subprocess.PIPE)

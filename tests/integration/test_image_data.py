@@ -52,7 +52,7 @@ def losses(folder: RunFolder) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_both_stages_take_a_step(name: str, tmp_path: Path) -> None:
+def test_image_data_trains_both_stages(name: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     form = make(name, root, None, 6, 32)
     # Stage one with loading processes; stage two on images that are encoded as they come.
@@ -71,7 +71,7 @@ def test_both_stages_take_a_step(name: str, tmp_path: Path) -> None:
     assert [metadata["image_size"], metadata["image_channels"]] == [16, 3]
 
 
-def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
+def test_losses_do_not_depend_on_workers_or_resume(tmp_path: Path) -> None:
     root = tmp_path / "root"
     make("image_folder", root, "plain", 8, 32)
     (root / "a" / "0002.jpg").rename(root / "a" / "0002[x].jpg")
@@ -93,7 +93,7 @@ def test_losses_do_not_depend_on_workers_or_a_resume(tmp_path: Path) -> None:
     assert "a/0002[x].jpg" in (parts.path / "broken_files.txt").read_text()
 
 
-def test_too_many_broken_files_end_a_training_in_one_line(
+def test_too_many_broken_files_end_training_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "root"
@@ -111,7 +111,7 @@ def test_too_many_broken_files_end_a_training_in_one_line(
     assert ".jpg is no whole image" in said[-1] and "Traceback" not in "".join(said)
 
 
-def test_latents_stay_in_memory_only_where_asked_and_where_they_fit(
+def test_latents_are_kept_in_memory_only_if_asked_and_fitting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "root"
@@ -130,7 +130,7 @@ def test_latents_stay_in_memory_only_where_asked_and_where_they_fit(
 
 
 @pytest.mark.parametrize("name", ["vistas", "digits"])
-def test_the_configuration_promises_what_the_data_is(name: str) -> None:
+def test_data_spec_of_a_leaf_matches_its_data(name: str) -> None:
     cfg = compose([f"data={name}", "data.in_memory=false"])
     promised, (train, _, spec) = data_spec(cfg), build_data(cfg)
     assert len(promised.vocabulary or ()) == len(spec.vocabulary or ())
@@ -140,7 +140,7 @@ def test_the_configuration_promises_what_the_data_is(name: str) -> None:
     assert batch.image.shape[2:] == (promised.image_size,) * 2
 
 
-def test_moving_the_data_keeps_the_run(tmp_path: Path) -> None:
+def test_run_id_does_not_depend_on_the_data_folder(tmp_path: Path) -> None:
     ids = set()
     for name in ("here", "there"):
         make("image_folder", tmp_path / name / "root", "plain", 4, 16)
@@ -152,7 +152,7 @@ def test_moving_the_data_keeps_the_run(tmp_path: Path) -> None:
     assert name_of_run(session.cfg, stage_identity(session.cfg, AUTOENCODER_KEYS)) not in ids
 
 
-def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
+def test_user_vocabulary_is_used(tmp_path: Path) -> None:
     root, words = tmp_path / "root", tmp_path / "vocab.txt"
     make("laion", root, None, 4, 16)
     words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "tree"]))
@@ -163,7 +163,7 @@ def test_a_users_vocabulary_is_taken(tmp_path: Path) -> None:
         opened(root, "laion", "shards", f"data.vocabulary={words}")
 
 
-def test_the_promised_facts_of_each_data_set() -> None:
+def test_data_leaves_state_the_metadata_of_their_data() -> None:
     metadata = {name: data_spec(compose([f"data={name}"])) for name in FORMS}
     assert metadata["imagenet"].num_classes == 1000
     assert metadata["landscapes"].num_mask_labels == 182
@@ -171,7 +171,7 @@ def test_the_promised_facts_of_each_data_set() -> None:
     assert all(spec.image_size == 256 and spec.image_channels == 3 for spec in metadata.values())
 
 
-def test_the_root_is_asked_for_in_one_line(
+def test_missing_data_root_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for verb in (["train"], ["data", "action=check"]):
@@ -193,7 +193,7 @@ def test_the_root_is_asked_for_in_one_line(
         ("data.rooot=x", "did you mean data.root?"),
     ],
 )
-def test_values_that_cannot_be_are_refused_in_one_line(
+def test_data_values_out_of_range_are_refused_in_one_line(
     override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make("image_folder", tmp_path / "root", "plain", 4, 32)
@@ -205,7 +205,9 @@ def test_values_that_cannot_be_are_refused_in_one_line(
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
 
 
-def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_verb_makes_and_checks_specimens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
     cli.main(["data", "action=make", "data=imagenet", "form=tars", f"out={root}", "size=32"])
     assert "data.num_classes=3" in capsys.readouterr().err
@@ -222,7 +224,7 @@ def test_the_data_verb_makes_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is not overwritten" in capsys.readouterr().err
 
 
-def test_masks_without_any_label_are_checked(
+def test_data_check_reports_unlabelled_masks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "root"
@@ -234,7 +236,7 @@ def test_masks_without_any_label_are_checked(
     assert "0 occur: no pixel has one" in capsys.readouterr().err
 
 
-def test_a_check_of_unusable_data_exits_with_2(
+def test_data_check_of_unusable_data_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "root"

@@ -22,7 +22,7 @@ from ldmlab.training.optimizers.factories import muon
 ONE_BATCH = ("data.train.num_samples=8", "data.validation.num_samples=8", "perceptual=none")
 
 
-def test_the_autoencoder_overfits_one_batch() -> None:
+def test_autoencoder_overfits_one_batch() -> None:
     cfg = compose([*ONE_BATCH, "autoencoder.channels=32"])
     train, _, spec = build_data(cfg)
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def test_the_autoencoder_overfits_one_batch() -> None:
     assert losses[-1] < 0.02 * losses[0]
 
 
-def test_the_diffusion_model_overfits_one_batch() -> None:
+def test_diffusion_model_overfits_one_batch() -> None:
     cfg = compose([*ONE_BATCH, "codec=identity", "network.channels=32", "data.image_size=8"])
     train, _, spec = build_data(cfg)
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def test_the_diffusion_model_overfits_one_batch() -> None:
 
 
 @pytest.mark.slow
-def test_digits_are_read_as_what_was_asked_for(tmp_path: Path) -> None:
+def test_sampled_digits_are_classified_as_their_label(tmp_path: Path) -> None:
     cli.main(["train", "experiment=digits", f"paths.runs={tmp_path}"])
     metric = json.loads((tmp_path / "digits/diffusion/latest/card.json").read_text())["metrics"]
     accuracy = metric["class_accuracy"]

@@ -30,7 +30,7 @@ def _own_runs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.is_symlink())
 
 
-def test_a_grid_with_two_devices_keeps_its_runs_apart(tmp_path: Path) -> None:
+def test_multirun_on_two_devices_keeps_its_runs_apart(tmp_path: Path) -> None:
     pair = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     # The first job fails: no signal is left at the end of that schedule, so none can be predicted.
     grid = ["parameterization=eps", "-m", "schedule=rectified_flow,cosine,linear"]
@@ -53,7 +53,7 @@ def test_a_grid_with_two_devices_keeps_its_runs_apart(tmp_path: Path) -> None:
     assert written == [(run / "checkpoints/last.ckpt").stat().st_mtime_ns for run in runs]
 
 
-def test_a_search_trains_judges_and_repeats(tmp_path: Path) -> None:
+def test_sweep_trains_evaluates_and_repeats(tmp_path: Path) -> None:
     found = _ldmlab("sweep", "sweep=optuna_lr", "n_trials=2", f"paths.runs={tmp_path}")
     assert found.returncode == 0, found.stderr[-2000:]
     assert "2 complete" in found.stdout

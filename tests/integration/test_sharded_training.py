@@ -96,26 +96,26 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-def test_parts_train_what_one_process_does(alone: Path, parted: Path) -> None:
+def test_sharded_training_equals_one_process(alone: Path, parted: Path) -> None:
     _assert_same_training(parted, alone)
     assert (parted / "quickstart/diffusion/parts/samples/samples-000004.png").is_file()
 
 
-def test_one_process_goes_on_from_parts(parted: Path, tmp_path: Path) -> None:
+def test_sharded_checkpoint_resumes_on_one_process(parted: Path, tmp_path: Path) -> None:
     runs = _halfway(parted, tmp_path / "runs")
     _alone(runs, "stage=diffusion")
     _assert_same_training(runs, parted)
 
 
 @pytest.mark.slow
-def test_parts_go_on_from_one_process(alone: Path, tmp_path: Path) -> None:
+def test_unsharded_checkpoint_resumes_sharded(alone: Path, tmp_path: Path) -> None:
     runs = _halfway(alone, tmp_path / "runs")
     _in_parts(runs, "stage=diffusion")
     _assert_same_training(runs, alone)
 
 
 @pytest.mark.slow
-def test_parts_go_on_from_parts_bit_for_bit(parted: Path, tmp_path: Path) -> None:
+def test_sharded_resume_is_bit_for_bit(parted: Path, tmp_path: Path) -> None:
     runs = _halfway(parted, tmp_path / "runs")
     _in_parts(runs, "stage=diffusion")
     _assert_same_training(runs, parted, exactly=True)

@@ -28,7 +28,7 @@ def _losses(runs: Path, stage: str) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
-def test_two_processes_with_loaders_see_what_one_without_sees(name: str, tmp_path: Path) -> None:
+def test_two_processes_with_workers_see_the_batches_of_one(name: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     form = make(name, root, None, 12, 32)
     if loose := sorted(root.rglob("*.jpg")):  # the same one takes its place in each process

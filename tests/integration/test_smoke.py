@@ -8,7 +8,7 @@ from pathlib import Path
 from ldmlab.apps.cli import main as cli
 
 
-def test_two_short_stages_beat_chance_and_the_shuffled_control(tmp_path: Path) -> None:
+def test_quickstart_beats_chance_and_the_shuffled_control(tmp_path: Path) -> None:
     cli.main(
         [
             "train",

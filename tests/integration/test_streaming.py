@@ -30,7 +30,7 @@ def losses(run: Path) -> list[str]:
         return [row["train/loss"] for row in csv.DictReader(file) if row.get("train/loss")]
 
 
-def test_the_narrowed_laion_experiment_trains_and_resumes(
+def test_small_laion_experiment_trains_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, words, runs = tmp_path / "shards", tmp_path / "words", tmp_path / "runs"

@@ -70,7 +70,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_leaves_everything_it_promises(trained: Path) -> None:
+def test_run_folder_holds_every_promised_file(trained: Path) -> None:
     for stage in ("autoencoder", "diffusion"):
         run = trained / "quickstart" / stage / "latest"
         assert run.is_symlink()
@@ -89,14 +89,14 @@ def test_a_run_leaves_everything_it_promises(trained: Path) -> None:
     assert {"autoencoder", "codec", "diffusion", "evaluation"} <= set(card["wall_seconds"])
 
 
-def test_losses_are_logged_once_a_step(trained: Path) -> None:
+def test_losses_are_logged_once_per_step(trained: Path) -> None:
     with (trained / "quickstart/diffusion/latest/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert "train/loss" in rows[0]
     assert len({row["step"] for row in rows}) == len(rows)
 
 
-def test_the_codec_is_frozen_to_the_byte(trained: Path) -> None:
+def test_codec_stays_frozen_during_diffusion_training(trained: Path) -> None:
     stage_one = weights(trained, "autoencoder")
     stage_two = weights(trained, "diffusion")
     for name, value in stage_one.items():
@@ -104,7 +104,7 @@ def test_the_codec_is_frozen_to_the_byte(trained: Path) -> None:
             assert torch.equal(stage_two[f"model.codec.{name}"], value), name
 
 
-def test_a_finished_run_is_reused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_run_is_reused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = trained / "quickstart/diffusion/latest/checkpoints/last.ckpt"
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     train(trained)
@@ -112,7 +112,7 @@ def test_a_finished_run_is_reused(trained: Path, capsys: pytest.CaptureFixture[s
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 
-def test_a_run_goes_on_as_what_it_was_begun_as(
+def test_resume_keeps_the_original_configuration(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained / "quickstart/diffusion/latest"
@@ -128,14 +128,14 @@ def test_a_run_goes_on_as_what_it_was_begun_as(
     assert (run / "config.yaml").read_bytes() == before
 
 
-def test_two_runs_are_equal_bit_for_bit(trained: Path, repeated: Path) -> None:
+def test_repeated_run_is_equal_bit_for_bit(trained: Path, repeated: Path) -> None:
     for stage in ("autoencoder", "diffusion"):
         first, second = weights(trained, stage), weights(repeated, stage)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
+def test_interrupted_run_resumes_to_the_same_weights(
     trained: Path, repeated: Path, tmp_path: Path
 ) -> None:
     # Schedules look at max_steps, so the run is cut by a copy of its halfway checkpoint.
@@ -150,7 +150,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
         assert all(torch.equal(whole[name], resumed[name]) for name in whole), stage
 
 
-def test_samples_depend_on_seed_and_number_only(trained: Path, tmp_path: Path) -> None:
+def test_sample_depends_only_on_seed_and_index(trained: Path, tmp_path: Path) -> None:
     run = f"run={trained}/quickstart/diffusion/latest"
     caption = "prompt=a red house on the left of a meadow, with hills"
     for name, size in (("a", 4), ("b", 1), ("c", 4)):
@@ -166,7 +166,7 @@ def test_samples_depend_on_seed_and_number_only(trained: Path, tmp_path: Path) -
         assert max(high for _, high in ImageChops.difference(*pair).getextrema()) <= 1
 
 
-def test_a_picture_is_edited(trained: Path, tmp_path: Path) -> None:
+def test_sample_edits_an_image(trained: Path, tmp_path: Path) -> None:
     run = trained / "quickstart/diffusion/latest"
     picture, mask = Image.new("RGB", (40, 32), (200, 30, 90)), Image.new("L", (32, 32), 0)
     mask.paste(255, (0, 0, 16, 32))
@@ -200,7 +200,7 @@ def test_a_picture_is_edited(trained: Path, tmp_path: Path) -> None:
         (["image=a.png", "strength=0"], "strength"),
     ],
 )
-def test_a_wrong_wish_is_one_line(
+def test_sample_mistake_is_reported_in_one_line(
     trained: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained / "quickstart/diffusion/latest"
@@ -212,7 +212,7 @@ def test_a_wrong_wish_is_one_line(
     assert "\n" not in line
 
 
-def test_samples_come_from_the_averaged_weights(trained: Path) -> None:
+def test_samples_use_the_ema_weights(trained: Path) -> None:
     run = trained / "quickstart/diffusion/latest"
     cfg = compose([f"paths.runs={trained}", *TINY])
     restored = restore(cfg, run)
@@ -223,7 +223,7 @@ def test_samples_come_from_the_averaged_weights(trained: Path) -> None:
     assert not torch.equal(value, state[f"model.network.{name}"])
 
 
-def test_an_average_of_another_length_is_drawn_from(
+def test_sample_uses_the_requested_ema_std(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = ["codec.run=" + str(trained / "quickstart/autoencoder/latest"), "stage=diffusion"]
@@ -246,7 +246,7 @@ def test_an_average_of_another_length_is_drawn_from(
     assert "ema=post_hoc" in capsys.readouterr().err
 
 
-def test_a_run_is_evaluated_again_with_another_sampler(trained: Path) -> None:
+def test_evaluate_accepts_another_sampler(trained: Path) -> None:
     run = trained / "quickstart/diffusion/latest"
     before = (run / "card.json").read_bytes()
     cli.main(["evaluate", f"run={run}", "sampler=ddim", "sampler.steps=3", "guidance=none"])
@@ -256,7 +256,7 @@ def test_a_run_is_evaluated_again_with_another_sampler(trained: Path) -> None:
     assert card["protocol"]["guidance"]["name"] == "NoGuidance"
 
 
-def test_bits_per_dim_join_the_card_with_a_flow_beside_them(trained: Path) -> None:
+def test_bits_per_dim_join_the_metric_card_with_a_flow_baseline(trained: Path) -> None:
     run = trained / "quickstart/diffusion/latest"
     before = (run / "card.json").read_bytes()
     numbers = ["bits_per_dim.num_samples=4", "bits_per_dim.terms=3", "density.max_steps=2"]
@@ -272,7 +272,7 @@ def test_bits_per_dim_join_the_card_with_a_flow_beside_them(trained: Path) -> No
 
 
 @pytest.mark.parametrize("conditioner", ["none", "class", "mask"])
-def test_other_conditions_reuse_the_autoencoder(
+def test_another_conditioner_reuses_the_autoencoder(
     trained: Path, conditioner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [o for o in TINY if not o.startswith("conditioner.dim")]
@@ -283,7 +283,7 @@ def test_other_conditions_reuse_the_autoencoder(
     assert named in card["metrics"]
 
 
-def test_stage_two_without_stage_one_says_what_to_do(
+def test_diffusion_without_an_autoencoder_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -292,7 +292,7 @@ def test_stage_two_without_stage_one_says_what_to_do(
     assert "stage=autoencoder" in capsys.readouterr().err
 
 
-def test_a_codec_of_another_shape_is_refused(
+def test_codec_of_another_latent_shape_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained / "quickstart/autoencoder/latest"
@@ -302,7 +302,7 @@ def test_a_codec_of_another_shape_is_refused(
     assert "another autoencoder" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_reported(
+def test_damaged_checkpoint_is_reported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = trained / "quickstart/diffusion/latest/checkpoints/last.ckpt"
@@ -337,7 +337,7 @@ def test_a_damaged_checkpoint_is_reported(
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_one_override_trains_another_model(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_each_override_trains_another_model(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     kept = [o for o in TINY if "discriminator=none" not in overrides or "discriminator." not in o]
     many = ("sampler=ddpm", "sampler=ddpm_learned", "sampler=predictor_corrector", "sampler=heun")
     steps = ["sampler.steps=3"] if set(many) & set(overrides) else []
@@ -348,7 +348,7 @@ def test_one_override_trains_another_model(tmp_path: Path, overrides: tuple[str,
     assert all(bool(torch.isfinite(value).all()) for value in state.values())
 
 
-def test_wandb_works_offline_without_an_account(
+def test_wandb_logs_offline_without_an_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -80,7 +80,7 @@ def _columns(records: list[Record]) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "picture"), [("autoencoder", "reconstructions"), ("diffusion", "samples")]
 )
-def test_a_stage_is_a_job_of_the_experiment_with_curves_and_pictures(
+def test_wandb_run_has_the_stage_as_job_type_with_curves_and_images(
     told: Path, stage: str, picture: str
 ) -> None:
     first = _runs(told, stage)[0]
@@ -100,13 +100,13 @@ def test_a_stage_is_a_job_of_the_experiment_with_curves_and_pictures(
     assert steps == {2, 4}
 
 
-def test_the_card_is_its_last_word(told: Path) -> None:
+def test_wandb_summary_holds_the_metric_card(told: Path) -> None:
     told_last = _columns(_runs(told, "diffusion")[0])
     card = json.loads((told / "tiny/diffusion/latest/card.json").read_text())
     assert {f"card/{name}" for name in card["metrics"]} <= told_last
 
 
-def test_a_continued_run_is_the_same_run(told: Path) -> None:
+def test_wandb_run_is_continued_on_resume(told: Path) -> None:
     parts = _runs(told, "diffusion")
     assert len(parts) == 2
     ids = {record.run.run_id for part in parts for record in part if record.HasField("run")}
@@ -114,14 +114,14 @@ def test_a_continued_run_is_the_same_run(told: Path) -> None:
     assert len([row for row in _rows(parts[1]) if "train/loss" in row]) == 2
 
 
-def test_no_key_is_written_anywhere(told: Path) -> None:
+def test_wandb_api_key_is_written_nowhere(told: Path) -> None:
     files = [path for path in told.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
     assert any(path.suffix == ".ckpt" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
-def test_a_key_that_a_configuration_asks_for_is_blanked(
+def test_wandb_key_in_the_configuration_is_redacted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -136,7 +136,7 @@ def _online(folder: Path) -> None:
     wandb_run.open_wandb(folder, "diffusion", {"mode": "online", "project": "x"}, {})
 
 
-def test_online_without_a_key_is_refused_at_once(
+def test_wandb_online_without_a_key_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
@@ -147,7 +147,9 @@ def test_online_without_a_key_is_refused_at_once(
         _online(tmp_path)
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes the call and says nothing

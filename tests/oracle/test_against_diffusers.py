@@ -162,7 +162,7 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> N
     ("variance", "spacing"),
     [("fixed_small", "leading"), ("fixed_small", "trailing"), ("fixed_large", "leading")],
 )
-def test_ddpm(table: str, prediction: str, variance: str, spacing: str) -> None:
+def test_ddpm_matches_diffusers(table: str, prediction: str, variance: str, spacing: str) -> None:
     schedule, betas = TABLES[table]
     sampler = DDPM(
         steps=STEPS,
@@ -191,7 +191,7 @@ def test_ddpm(table: str, prediction: str, variance: str, spacing: str) -> None:
 @over_predictions
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "leading_plus_one"])
-def test_ddim(table: str, prediction: str, eta: float, spacing: str) -> None:
+def test_ddim_matches_diffusers(table: str, prediction: str, eta: float, spacing: str) -> None:
     schedule, betas = TABLES[table]
     published = spacing == "leading_plus_one"
     sampler = DDIM(
@@ -222,7 +222,9 @@ def test_ddim(table: str, prediction: str, eta: float, spacing: str) -> None:
 @over_predictions
 @pytest.mark.parametrize("spacing", ["trailing", "linspace", "leading"])
 @pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
-def test_dpm_solver(table: str, prediction: str, spacing: str, algorithm: str) -> None:
+def test_dpm_solver_matches_diffusers(
+    table: str, prediction: str, spacing: str, algorithm: str
+) -> None:
     schedule, betas = TABLES[table]
     scheduler = DPMSolverMultistepScheduler(
         **betas,
@@ -249,7 +251,7 @@ def test_dpm_solver(table: str, prediction: str, spacing: str, algorithm: str) -
 @over_tables
 @over_predictions
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
-def test_unipc(table: str, prediction: str, spacing: str) -> None:
+def test_unipc_matches_diffusers(table: str, prediction: str, spacing: str) -> None:
     schedule, betas = TABLES[table]
     scheduler = UniPCMultistepScheduler(
         **betas,
@@ -267,7 +269,7 @@ def test_unipc(table: str, prediction: str, spacing: str) -> None:
 @over_predictions
 @pytest.mark.parametrize("spacing", ["trailing", "leading"])
 @pytest.mark.parametrize("method", ["euler", "heun"])
-def test_edm(table: str, prediction: str, spacing: str, method: str) -> None:
+def test_edm_matches_diffusers(table: str, prediction: str, spacing: str, method: str) -> None:
     """Without churn, which diffusers applies after the network was asked and ours before."""
     schedule, betas = TABLES[table]
     kind = EulerDiscreteScheduler if method == "euler" else HeunDiscreteScheduler
@@ -291,7 +293,7 @@ def test_edm(table: str, prediction: str, spacing: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_euler_on_the_straight_path(shift: float) -> None:
+def test_euler_on_rectified_flow_matches_diffusers(shift: float) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / STEPS, STEPS).tolist())
     times = scheduler.sigmas.double()
@@ -302,7 +304,7 @@ def test_euler_on_the_straight_path(shift: float) -> None:
     assert_same(ours(sampler, schedule, Flow(), times), theirs(scheduler), ROUNDED)
 
 
-def test_unipc_on_the_straight_path() -> None:
+def test_unipc_on_rectified_flow_matches_diffusers() -> None:
     scheduler = UniPCMultistepScheduler(
         solver_type="bh2", use_flow_sigmas=True, prediction_type="flow_prediction"
     )

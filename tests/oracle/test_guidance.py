@@ -55,7 +55,7 @@ def draw(sampler: Sampler, denoiser: Denoiser, schedule: Schedule) -> Tensor:
 
 
 @pytest.mark.parametrize("schedule", [linear(), cosine(), KarrasVE(sigma_max=20)])
-def test_a_classifiers_gradient_samples_the_posterior(schedule: Schedule) -> None:
+def test_classifier_guidance_samples_the_posterior(schedule: Schedule) -> None:
     """Prior N(0, 1), observation y = x0 + N(0, .25) = 1: posterior N(.8, .2)."""
 
     def log_prob(x: Tensor, t: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def test_a_classifiers_gradient_samples_the_posterior(schedule: Schedule) -> Non
     assert float(got.std()) == pytest.approx(math.sqrt(0.2), abs=0.03)
 
 
-def test_composition_multiplies_densities() -> None:
+def test_composed_guidance_multiplies_densities() -> None:
     """p(x) (N(1, .5²) / p) (N(-.2, .5²) / p) with p = N(0, 1) is a normal law."""
     schedule = cosine()
     conditions = [normal_denoiser(schedule, 1.0, 0.5), normal_denoiser(schedule, -0.2, 0.5)]
@@ -106,7 +106,7 @@ def test_classifier_free_guidance_is_linear_in_the_score(scale: float) -> None:
 @pytest.mark.parametrize(
     "guidance", [NoGuidance(), ClassifierFree(4.0), Rescaled(4.0), Interval(ClassifierFree(4.0))]
 )
-def test_guided_predictions_explain_the_sample(guidance: Guidance) -> None:
+def test_guided_x0_and_eps_recombine_to_the_sample(guidance: Guidance) -> None:
     schedule = cosine()
     conditional, null = normal_denoiser(schedule, 1.0, 0.5), exact_denoiser(schedule, 1.0)
     x = SampleNoise(0, range(3)).normal(torch.empty(3, 8, dtype=torch.float64))
@@ -135,7 +135,7 @@ def _varying(denoiser: Denoiser, place: float) -> Denoiser:
         ClassifierGuidance(lambda x, t: -x.square().sum(1)),
     ],
 )
-def test_a_learned_variance_is_that_of_the_wanted_condition(guidance: Guidance) -> None:
+def test_guidance_keeps_the_learned_variance_of_the_condition(guidance: Guidance) -> None:
     schedule = cosine()
     conditional = _varying(normal_denoiser(schedule, 1.0, 0.5), 0.3)
     null = _varying(exact_denoiser(schedule, 1.0), 0.9)
@@ -145,7 +145,7 @@ def test_a_learned_variance_is_that_of_the_wanted_condition(guidance: Guidance) 
         assert place is not None and torch.equal(place, torch.full_like(x, 0.3))
 
 
-def test_rescaling_keeps_the_deviation_and_an_interval_leaves_the_ends() -> None:
+def test_guidance_rescale_keeps_the_std_and_interval_skips_the_ends() -> None:
     schedule = cosine()
     conditional, null = normal_denoiser(schedule, 1.0, 0.5), exact_denoiser(schedule, 1.0)
     x = SampleNoise(0, range(3)).normal(torch.empty(3, 50, dtype=torch.float64))
@@ -175,7 +175,7 @@ def _pair_denoiser(schedule: Schedule, correlation: float) -> Denoiser:
 
 @pytest.mark.parametrize("sampler", [DDPM(steps=40), DDIM(steps=40), DPMSolver(steps=40)])
 @pytest.mark.parametrize("schedule", [cosine(), RectifiedFlow()])
-def test_inpainting_keeps_the_known_and_repaint_finds_the_conditional_law(
+def test_inpainting_keeps_known_pixels_and_repaint_finds_the_conditional_law(
     sampler: Sampler, schedule: Schedule
 ) -> None:
     """The second of a pair given the first is N(.8 first, .6²)."""
@@ -199,7 +199,7 @@ def test_inpainting_keeps_the_known_and_repaint_finds_the_conditional_law(
 
 
 @pytest.mark.parametrize("sampler", [DDPM(steps=50), DDIM(steps=50), DPMSolver(steps=50)])
-def test_image_to_image_stays_near_its_start(sampler: Sampler) -> None:
+def test_image_to_image_stays_near_its_input(sampler: Sampler) -> None:
     schedule = cosine()
     times = sampler.timesteps(schedule, start=0.3)
     assert float(times[0]) <= 0.3

@@ -75,7 +75,7 @@ def _gap(name: str, s: float, variance: str, decoder_variance: str | None = None
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_the_bound_is_the_entropy_of_normal_data(name: str) -> None:
+def test_vlb_equals_the_entropy_of_normal_data(name: str) -> None:
     assert abs(_gap(name, 1.0, "beta")) < 1e-5
 
 
@@ -87,7 +87,7 @@ def test_the_bound_is_the_entropy_of_normal_data(name: str) -> None:
         ("scaled_linear", 0.5, 1.02e-3), ("scaled_linear", 2.0, 7.1e-4),
     ],
 )  # fmt: skip
-def test_the_bound_has_the_known_gap_elsewhere(name: str, s: float, gap: float) -> None:
+def test_vlb_has_the_known_gap_for_other_variances(name: str, s: float, gap: float) -> None:
     assert _gap(name, s, "beta") == pytest.approx(gap, rel=0.01)
 
 
@@ -99,7 +99,7 @@ def test_the_bound_has_the_known_gap_elsewhere(name: str, s: float, gap: float) 
         ("scaled_linear", 0.29301, 0.44477),
     ],
 )
-def test_posterior_variances_widen_the_gap_as_known(
+def test_posterior_variance_widens_the_vlb_gap_as_known(
     name: str, first_beta: float, clipped: float
 ) -> None:
     assert _gap(name, 1.0, "beta_tilde", "beta") == pytest.approx(first_beta, abs=1e-5)
@@ -115,14 +115,14 @@ def test_posterior_variances_widen_the_gap_as_known(
         (scaled_linear(beta_start=0.00085, beta_end=0.012), 3.369e-03), (cosine(), 1.752e-09),
     ],
 )  # fmt: skip
-def test_what_is_left_at_the_end_of_the_chain(schedule: TableSchedule, bits: float) -> None:
+def test_vlb_prior_term_has_its_closed_form(schedule: TableSchedule, bits: float) -> None:
     x0 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     got = prior_kl(schedule, x0) / math.log(2)
     assert got[0] == got[1]
     assert float(got[0]) == pytest.approx(bits, rel=5e-4)
 
 
-def test_a_few_terms_estimate_the_bound_without_bias() -> None:
+def test_subsampled_vlb_terms_are_unbiased() -> None:
     schedule, s = cosine(num_steps=100), 0.7
     x0 = s * SampleNoise(0, range(3000)).normal(torch.empty(3000, 1, dtype=torch.float64))
     denoiser = exact_denoiser(schedule, s)
@@ -134,7 +134,7 @@ def test_a_few_terms_estimate_the_bound_without_bias() -> None:
     )
 
 
-def test_discretised_pixels_of_a_sure_model_cost_nothing() -> None:
+def test_discretised_likelihood_of_a_sure_model_is_zero_bits() -> None:
     x0 = torch.arange(256, dtype=torch.float64).reshape(1, 256) / 127.5 - 1
 
     def sure(x: Tensor, t: Tensor) -> Prediction:
@@ -150,7 +150,7 @@ def test_discretised_pixels_of_a_sure_model_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("schedule", [*CHAINS.values(), RectifiedFlow(), KarrasVE()])
-def test_the_vlb_weight_makes_an_error_in_eps_its_share_of_the_bound(schedule: Schedule) -> None:
+def test_vlb_weight_turns_eps_error_into_its_vlb_term(schedule: Schedule) -> None:
     t = torch.arange(2, 1000, dtype=torch.float64) / 1000
     level, step = schedule.level(t), chain_step(schedule, t, 1000)
     error_in_eps = torch.linspace(-1, 1, len(t), dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_the_vlb_weight_makes_an_error_in_eps_its_share_of_the_bound(schedule: S
     torch.testing.assert_close(got, want, rtol=1e-9, atol=0)
 
 
-def test_a_learned_variance_is_trained_and_beats_both_fixed_ones() -> None:
+def test_learned_variance_beats_both_fixed_variances() -> None:
     """L_hybrid moves the variance to where the bound is tightest, and leaves eps alone."""
     schedule, s = cosine(num_steps=20), 0.5
     parameterization = LearnedVariance(vlb_weight=1.0)
@@ -209,7 +209,7 @@ def test_a_learned_variance_is_trained_and_beats_both_fixed_ones() -> None:
 @pytest.mark.parametrize(
     "schedule", [linear(), scaled_linear(), cosine(), RectifiedFlow(), KarrasVE()]
 )
-def test_the_ode_gives_the_density_of_a_mixture(schedule: Schedule) -> None:
+def test_probability_flow_gives_the_density_of_a_mixture(schedule: Schedule) -> None:
     x0 = torch.tensor(
         [[-1.2, 0.7], [0.0, 0.0], [0.5, -1.0], [1.3, 1.3], [-0.4, 0.9]], dtype=torch.float64
     )
@@ -226,7 +226,7 @@ def test_the_ode_gives_the_density_of_a_mixture(schedule: Schedule) -> None:
     assert float((got - start.sum(1)).abs().max()) < (1e-3 if float(end.alpha) < 0.01 else 2e-2)
 
 
-def test_hutchinsons_estimate_agrees_with_the_exact_trace() -> None:
+def test_hutchinson_estimate_agrees_with_the_exact_trace() -> None:
     schedule = cosine()
 
     def denoiser(x: Tensor, t: Tensor) -> Prediction:

@@ -46,9 +46,7 @@ TABLE = {
 
 @pytest.mark.parametrize(("name", "s"), TABLE)
 @pytest.mark.parametrize(("column", "variance"), [(0, "beta"), (1, "beta_tilde")])
-def test_ancestral_sampling_has_the_exact_deviation(
-    name: str, s: float, column: int, variance: str
-) -> None:
+def test_ddpm_has_the_exact_std(name: str, s: float, column: int, variance: str) -> None:
     sampler = DDPM(steps=1000, spacing="linspace", variance=variance)  # type: ignore[arg-type]
     assert sampled_std(sampler, SCHEDULES[name], s) == pytest.approx(
         TABLE[name, s][column], abs=1e-6
@@ -57,7 +55,7 @@ def test_ancestral_sampling_has_the_exact_deviation(
 
 @pytest.mark.parametrize(("name", "s"), TABLE)
 @pytest.mark.parametrize(("column", "steps"), list(enumerate(STEPS, start=2)))
-def test_ddim_has_the_exact_deviation(name: str, s: float, column: int, steps: int) -> None:
+def test_ddim_has_the_exact_std(name: str, s: float, column: int, steps: int) -> None:
     sampler = DDIM(steps=steps, spacing="linspace")
     assert sampled_std(sampler, SCHEDULES[name], s) == pytest.approx(
         TABLE[name, s][column], abs=1e-6
@@ -65,7 +63,7 @@ def test_ddim_has_the_exact_deviation(name: str, s: float, column: int, steps: i
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_ddim_with_full_noise_on_every_step_is_ddpm(name: str) -> None:
+def test_ddim_with_eta_one_equals_ddpm(name: str) -> None:
     ddim = DDIM(steps=1000, spacing="linspace", eta=1.0)
     ddpm = DDPM(steps=1000, spacing="linspace", variance="beta_tilde")
     schedule = SCHEDULES[name]
@@ -93,7 +91,7 @@ def test_dpm_solver_is_closer_than_ddim_at_equal_steps(schedule: Schedule, s: fl
     assert _error(DPMSolver(steps=20), schedule, s) < 0.5 * _error(DDIM(steps=20), schedule, s)
 
 
-def test_dpm_solver_converges_at_second_order_between_noisy_times() -> None:
+def test_dpm_solver_converges_at_second_order() -> None:
     """Away from t = 0, where the log-SNR runs to infinity and the last step is of first order."""
     schedule, s = cosine(), 0.5
 
@@ -110,7 +108,7 @@ def test_dpm_solver_converges_at_second_order_between_noisy_times() -> None:
 
 @pytest.mark.parametrize("spacing", get_args(Spacing))
 @pytest.mark.parametrize("sampler", [DDIM, DPMSolver, UniPC])
-def test_more_steps_than_the_chain_has_are_refused(
+def test_sampler_with_more_steps_than_the_table_is_refused(
     sampler: type[Sampler], spacing: Spacing
 ) -> None:
     with pytest.raises(UserError, match=r"sampler\.steps=11 exceeds .*schedule\.num_steps=10"):
@@ -119,7 +117,7 @@ def test_more_steps_than_the_chain_has_are_refused(
     assert _error(sampler(steps=10), cosine(10), 0.5) < 0.2
 
 
-def test_times_of_one_noise_level_are_refused() -> None:
+def test_repeated_noise_levels_are_refused() -> None:
     still = from_betas([0.1, 0.1, 1e-20, 0.1])
     with pytest.raises(UserError, match="one noise level"):
         DPMSolver(steps=4).timesteps(still)
@@ -150,7 +148,7 @@ def test_every_sampler_reports_each_step_and_ends_on_the_denoised_sample(sampler
 
 @pytest.mark.parametrize("final", get_args(Final))
 @pytest.mark.parametrize("schedule", [cosine(), KarrasVE()])
-def test_churn_does_not_depend_on_how_a_run_is_cut(schedule: Schedule, final: Final) -> None:
+def test_churn_does_not_depend_on_the_batch_split(schedule: Schedule, final: Final) -> None:
     sampler = Euler(steps=12, churn=4.0, final=final)
     x = SampleNoise(1, range(3)).normal(torch.empty(3, 5, dtype=torch.float64))
     x = x * float(schedule.level(torch.tensor(1.0)).scale)
@@ -164,7 +162,7 @@ def test_churn_does_not_depend_on_how_a_run_is_cut(schedule: Schedule, final: Fi
     assert torch.equal(calm(denoiser, x, times, schedule, SampleNoise(0, range(3))), whole)
 
 
-def test_churn_is_an_equal_part_of_the_total_at_each_step() -> None:
+def test_churn_is_divided_equally_over_the_steps() -> None:
     """Karras et al. (2022), algorithm 2: s rises by S_churn / N before each step but the first."""
     schedule, asked = KarrasVE(), []
 

@@ -59,7 +59,7 @@ def _wait_for(done: Callable[[], bool], log: Path, seconds: float = 240) -> None
         time.sleep(0.3)
 
 
-def test_two_ranks_save_queue_again_and_go_on(
+def test_slurm_job_of_two_ranks_saves_requeues_and_resumes(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(
@@ -82,7 +82,7 @@ def test_two_ranks_save_queue_again_and_go_on(
     subprocess.run(["scancel", job], check=True)
 
 
-def test_a_run_ends_in_the_queue(
+def test_slurm_multirun_finishes_its_runs(
     cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(

@@ -13,7 +13,7 @@ from ldmlab.nn.unet import UNet
 SOURCE = Path(__file__).parents[2] / "src" / "ldmlab"
 
 
-def test_files_and_modules_stay_small() -> None:
+def test_source_files_stay_small() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
     assert max(lengths.values()) <= 350
     modules = [
@@ -59,7 +59,7 @@ def test_published_unets_have_their_parameter_counts(shape: dict[str, object], c
         assert sum(p.numel() for p in UNet(**shape).parameters()) == count  # type: ignore[arg-type]
 
 
-def test_the_published_kl_f8_halves_have_their_parameter_counts() -> None:
+def test_published_kl_f8_halves_have_their_parameter_counts() -> None:
     with torch.device("meta"):
         encoder = Encoder(3, 8, channel_mult=(1, 2, 4, 4))
         decoder = Decoder(4, 3, channel_mult=(1, 2, 4, 4))

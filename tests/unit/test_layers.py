@@ -59,7 +59,7 @@ def imported() -> dict[str, list[str] | str]:
 
 
 @pytest.mark.parametrize("layer", _LAYERS)
-def test_a_layer_imports_only_its_own_packages(
+def test_layer_imports_only_its_own_packages(
     imported: dict[str, list[str] | str], layer: str
 ) -> None:
     modules = imported[layer]
@@ -67,14 +67,16 @@ def test_a_layer_imports_only_its_own_packages(
     assert not set(modules) & set(_FOREIGN) - set(_MAY.get(layer, ()))
 
 
-def test_judging_needs_neither_lightning_nor_hydra(imported: dict[str, list[str] | str]) -> None:
+def test_evaluation_imports_neither_lightning_nor_hydra(
+    imported: dict[str, list[str] | str],
+) -> None:
     modules = imported[_JUDGING]
     assert isinstance(modules, list), modules
     assert "ldmlab" in modules and "torch" in modules
     assert not set(modules) & {"lightning", "hydra", "torchmetrics"}
 
 
-def test_the_command_line_starts_without_torch() -> None:
+def test_cli_starts_without_torch() -> None:
     code = (
         "import ldmlab.apps.cli.main, ldmlab.apps.cli.hydra_main\n"
         "import ldmlab.apps.runs.folder\n"

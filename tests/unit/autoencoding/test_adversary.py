@@ -21,7 +21,7 @@ def game() -> tuple[Autoencoder, Adversary, torch.Tensor]:
     return autoencoder, adversary, torch.rand(2, 3, 16, 16) * 2 - 1
 
 
-def test_one_backward_pass_gives_each_network_its_own_gradient(
+def test_adversarial_backward_gives_each_network_its_own_gradient(
     game: tuple[Autoencoder, Adversary, torch.Tensor],
 ) -> None:
     autoencoder, adversary, image = game
@@ -43,7 +43,7 @@ def test_one_backward_pass_gives_each_network_its_own_gradient(
         torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
+def test_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
     layer = torch.ones(3, requires_grad=True)
     weight = adaptive_weight((2 * layer).sum(), (0.5 * layer).sum(), layer)
     assert float(weight) == pytest.approx(4.0, rel=1e-3)
@@ -51,7 +51,7 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
     assert float(capped) == 1e4
 
 
-def test_an_idle_adversary_touches_every_parameter_with_zero() -> None:
+def test_idle_adversary_gives_every_parameter_a_zero_gradient() -> None:
     adversary = Adversary(PatchDiscriminator(3, 8, 2), start=10)
     adversary.zero_loss().backward()
     for parameter in adversary.parameters():
@@ -71,6 +71,6 @@ def test_vanilla_loss_is_half_the_cross_entropy() -> None:
     torch.testing.assert_close(terms.discriminator, vanilla_loss(judge(image), judge(image)))
 
 
-def test_hinge_loss_of_a_confident_judge_is_zero() -> None:
+def test_hinge_loss_of_a_confident_discriminator_is_zero() -> None:
     assert hinge_loss(torch.full((1, 1, 2, 2), 2.0), torch.full((1, 1, 2, 2), -2.0)) == 0
     assert hinge_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 1

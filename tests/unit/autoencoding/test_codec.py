@@ -19,7 +19,7 @@ def _autoencoder(bottleneck: type[KL] | type[VQ], channels: int = 3) -> Autoenco
     )
 
 
-def test_latents_are_normalised_and_come_back() -> None:
+def test_normalised_latents_round_trip() -> None:
     codec = NormalizedCodec(_autoencoder(KL))
     images = torch.rand(64, 3, 32, 32) * 2 - 1
     codec.normalize_on(images.split(16))
@@ -33,7 +33,7 @@ def test_latents_are_normalised_and_come_back() -> None:
 
 
 @pytest.mark.parametrize("bottleneck", [KL, VQ])
-def test_encoding_for_stage_two_is_that_of_stage_one(
+def test_codec_encodes_as_the_autoencoder_does(
     bottleneck: type[KL] | type[VQ], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = NormalizedCodec(_autoencoder(bottleneck))
@@ -47,7 +47,7 @@ def test_encoding_for_stage_two_is_that_of_stage_one(
     assert torch.equal(moments.std, trained_on.std)
 
 
-def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
+def test_codec_is_frozen_and_named_by_its_weight_hash() -> None:
     codec = NormalizedCodec(_autoencoder(KL))
     codec.train()
     assert not any(module.training for module in codec.modules())
@@ -58,18 +58,18 @@ def test_a_codec_is_frozen_and_named_by_its_bytes() -> None:
     assert codec.fingerprint() != name
 
 
-def test_normalising_on_nothing_is_refused() -> None:
+def test_normalising_on_no_images_is_refused() -> None:
     with pytest.raises(ValueError, match="no images"):
         NormalizedCodec(_autoencoder(KL)).normalize_on([])
 
 
-def test_pixels_are_their_own_latents() -> None:
+def test_identity_codec_returns_pixels() -> None:
     image = torch.rand(2, 3, 8, 8)
     codec = IdentityCodec(3)
     assert torch.equal(codec.decode(codec.encode(image).mean), image)
 
 
-def test_kl_is_that_of_two_gaussians() -> None:
+def test_kl_matches_two_gaussians() -> None:
     posterior = Posterior(torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3))
     q = torch.distributions.Normal(posterior.mean, posterior.std)
     p = torch.distributions.Normal(0.0, 1.0)
@@ -80,7 +80,7 @@ def test_kl_is_that_of_two_gaussians() -> None:
     torch.testing.assert_close(z, posterior.mean + posterior.std * noise)
 
 
-def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
+def test_vq_takes_the_nearest_code_with_straight_through_gradients() -> None:
     torch.manual_seed(0)
     bottleneck = VQ(2, num_codes=7)
     torch.nn.init.normal_(bottleneck.codes.weight)
@@ -98,7 +98,7 @@ def test_codes_are_the_nearest_and_gradients_pass_straight_through() -> None:
     assert bottleneck.codes.weight.grad.abs().sum() > 0
 
 
-def test_codes_are_found_in_full_precision_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vq_search_is_full_precision_and_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     features, codes = torch.randn(50, 3), torch.randn(1000, 3)
     whole = bottlenecks.nearest_codes(features, codes)

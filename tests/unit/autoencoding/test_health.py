@@ -16,7 +16,7 @@ def _summary(*latents: Latent) -> dict[str, float]:
     return latents[0].summary({k: torch.stack([s[k] for s in sums]).sum(0) for k in sums[0]})
 
 
-def test_kl_of_each_channel_over_batches_of_other_sizes() -> None:
+def test_health_averages_channel_kl_over_uneven_batches() -> None:
     # Channel 0 says nothing; channel 1 has mean 3 and variance 1/4.
     parts = [
         Posterior(
@@ -32,7 +32,7 @@ def test_kl_of_each_channel_over_batches_of_other_sizes() -> None:
     assert [name for name, _ in troubles(summary, {})] == ["channels"]
 
 
-def test_codes_in_use_and_their_perplexity() -> None:
+def test_health_reports_code_usage_and_perplexity() -> None:
     torch.manual_seed(0)
     bottleneck = VQ(latent_channels=2, num_codes=64)
     with torch.no_grad():
@@ -64,7 +64,9 @@ def test_codes_in_use_and_their_perplexity() -> None:
         ((1.0, 3.0, 0.05, 0.05), ["blind"]),
     ],
 )
-def test_a_game_gone_wrong_is_told(game: tuple[float, ...], expected: list[str]) -> None:
+def test_health_reports_a_failing_discriminator(
+    game: tuple[float, ...], expected: list[str]
+) -> None:
     names = ("discriminator", "adversarial_weight", "logits_real", "logits_fake")
     found = list(troubles({"kl/00": 1.0}, dict(zip(names, game, strict=True))))
     assert [name for name, _ in found] == expected

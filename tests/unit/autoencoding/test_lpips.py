@@ -11,7 +11,9 @@ from ldmlab.autoencoding.lpips import LPIPS
 from ldmlab.core.errors import UserError
 
 
-def test_a_missing_trunk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_lpips_trunk_is_reported_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def offline(*args: object, **kwargs: object) -> None:
@@ -24,7 +26,7 @@ def test_a_missing_trunk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert str(tmp_path) in str(refusal.value)
 
 
-def test_it_is_the_published_distance_once_the_trunk_is_there(
+def test_lpips_matches_the_published_distance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torchvision

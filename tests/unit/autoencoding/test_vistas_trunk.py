@@ -33,7 +33,7 @@ def soften(images: torch.Tensor, times: int) -> torch.Tensor:
     return images
 
 
-def test_a_premetric() -> None:
+def test_vistas_perceptual_is_a_premetric() -> None:
     distance = VistasPerceptual()
     assert torch.equal(distance(IMAGES, IMAGES), torch.zeros(32, 1, 1, 1))
     there, back = distance(IMAGES, IMAGES.roll(1, 0)), distance(IMAGES.roll(1, 0), IMAGES)
@@ -42,7 +42,7 @@ def test_a_premetric() -> None:
     assert (there > 0).all() and (there <= 2).all()
 
 
-def test_more_blur_is_farther_and_structure_counts_more_than_brightness() -> None:
+def test_vistas_perceptual_grows_with_blur_and_ranks_structure_over_brightness() -> None:
     distance = VistasPerceptual()
     steps = [distance(soften(IMAGES, k), IMAGES).mean().item() for k in (1, 2, 4)]
     assert steps == sorted(steps) and steps[0] > 0.005
@@ -52,7 +52,7 @@ def test_more_blur_is_farther_and_structure_counts_more_than_brightness() -> Non
     assert (brighter < distance(soft, IMAGES)).float().mean() > 0.7
 
 
-def test_frozen_but_differentiable_in_the_image() -> None:
+def test_vistas_perceptual_is_frozen_but_differentiable_in_the_image() -> None:
     distance = VistasPerceptual().train()
     assert not distance.training and not distance.trunk.training
     assert not any(parameter.requires_grad for parameter in distance.parameters())
@@ -64,24 +64,24 @@ def test_frozen_but_differentiable_in_the_image() -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_black_images_have_a_finite_gradient() -> None:
+def test_vistas_perceptual_gradient_is_finite_on_black_images() -> None:
     x = torch.full((1, 3, 32, 32), -1.0, requires_grad=True)
     VistasPerceptual()(x, IMAGES[:1]).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 
-def test_larger_images() -> None:
+def test_vistas_perceptual_accepts_larger_images() -> None:
     large = Vistas("test", 4, image_size=64).__getitems__(list(range(4))).image
     assert large is not None
     assert (VistasPerceptual()(soften(large, 1), large) > 0).all()
 
 
-def test_the_packaged_file() -> None:
+def test_packaged_trunk_file_is_small() -> None:
     data = resources.files("ldmlab.autoencoding").joinpath("assets", TRUNK_ASSET).read_bytes()
     assert len(data) <= 500_000
 
 
-def test_training_repeats_itself() -> None:
+def test_trunk_training_is_deterministic() -> None:
     first, again = (train_trunk(2).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert any(np.abs(value.numpy()).max() > 0 for value in first.values())

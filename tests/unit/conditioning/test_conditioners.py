@@ -34,7 +34,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("conditioner", ALL)
-def test_slots_have_the_promised_shapes(conditioner: Conditioner) -> None:
+def test_conditioner_slots_have_the_promised_shapes(conditioner: Conditioner) -> None:
     given = conditioner(conditioner.select(BATCH))
     if conditioner.token_dim is None:
         assert given.tokens is None
@@ -47,7 +47,7 @@ def test_slots_have_the_promised_shapes(conditioner: Conditioner) -> None:
 
 
 @pytest.mark.parametrize("conditioner", ALL[1:])
-def test_a_dropped_sample_equals_the_unconditional_one(conditioner: Conditioner) -> None:
+def test_dropped_condition_equals_the_null_condition(conditioner: Conditioner) -> None:
     condition = conditioner.select(BATCH)
     dropped = conditioner.drop(condition, torch.tensor([True, False, False, True]))
     null = conditioner.null(condition)
@@ -60,12 +60,12 @@ def test_a_dropped_sample_equals_the_unconditional_one(conditioner: Conditioner)
 @pytest.mark.parametrize(
     ("conditioner", "word"), list(zip(ALL[1:], ("class", "mask", "caption"), strict=True))
 )
-def test_missing_conditions_are_named(conditioner: Conditioner, word: str) -> None:
+def test_missing_condition_is_named(conditioner: Conditioner, word: str) -> None:
     with pytest.raises(UserError, match=word):
         conditioner.select(Batch(index=torch.arange(4)))
 
 
-def test_values_outside_the_table_are_named() -> None:
+def test_class_or_label_outside_the_table_is_named() -> None:
     for wrong in (9, 3, -1):  # 3 is the null class
         with pytest.raises(UserError, match=f"class {wrong} .* from 0 to 2"):
             ALL[1].select(Batch(index=torch.arange(1), label=torch.tensor([wrong])))
@@ -73,7 +73,7 @@ def test_values_outside_the_table_are_named() -> None:
         ALL[2].select(Batch(index=torch.arange(1), mask=torch.full((1, 16, 16), 7)))
 
 
-def test_unlabelled_pixels_say_nothing() -> None:
+def test_unlabelled_mask_pixels_give_zero_maps() -> None:
     maps = ALL[2](torch.full((1, 16, 16), 255)).maps
     assert not maps.any()
 
@@ -92,7 +92,7 @@ class _Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("factor", [1, 3, 4])
-def test_maps_are_area_means_of_one_hot_labels(dtype: torch.dtype, factor: int) -> None:
+def test_mask_maps_are_area_means_of_one_hot_labels(dtype: torch.dtype, factor: int) -> None:
     mask = torch.randint(0, 7, (2, 12, 24))
     mask[torch.rand(mask.shape) < 0.2] = 255
     conditioner = MaskConditioner(7, factor, map_channels=None)
@@ -107,7 +107,7 @@ def test_maps_are_area_means_of_one_hot_labels(dtype: torch.dtype, factor: int) 
     torch.testing.assert_close(projected(mask).maps, expected)
 
 
-def test_the_vocabulary_is_stable_and_spells_what_it_does_not_know() -> None:
+def test_vocabulary_is_stable_and_spells_unknown_words() -> None:
     assert build_vocabulary(CAPTIONS) == build_vocabulary(tuple(reversed(CAPTIONS)))
     tokenizer = WordPiece(VOCABULARY, 16)
     ids = tokenizer(["A RED house!", "zebra", ""])

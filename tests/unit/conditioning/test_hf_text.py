@@ -53,7 +53,7 @@ def batch(captions=CAPTIONS) -> Batch:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_states_are_the_encoders_own(encoders: Path, family: str) -> None:
+def test_hf_text_states_equal_the_encoder_output(encoders: Path, family: str) -> None:
     conditioner = HFText(str(encoders / family), 12, pooled=True).train()
     condition = conditioner.select(batch())
     assert condition.shape == (3, 12, 17)
@@ -75,7 +75,7 @@ def test_states_are_the_encoders_own(encoders: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_states_computed_ahead_are_the_condition(encoders: Path, family: str) -> None:
+def test_hf_text_cached_states_are_the_condition(encoders: Path, family: str) -> None:
     conditioner = HFText(str(encoders / family), 12, pooled=True)
     twice = batch((*CAPTIONS, CAPTIONS[0]))
     ahead = conditioner.precompute(twice)
@@ -90,14 +90,14 @@ def test_states_computed_ahead_are_the_condition(encoders: Path, family: str) ->
     assert conditioner.select(half).dtype == torch.float32
 
 
-def test_what_is_computed_ahead_is_named(encoders: Path) -> None:
+def test_hf_text_cache_key_depends_on_encoder_and_length(encoders: Path) -> None:
     names = [HFText(str(encoders / name), length).cache_key for name, length in
              (("bert", 12), ("bert", 12), ("bert", 11), ("other", 12))]  # fmt: skip
     assert names[0] == names[1] and names[0] not in names[2:]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sizes_are_known_without_weights(encoders: Path, family: str) -> None:
+def test_hf_text_sizes_are_known_without_weights(encoders: Path, family: str) -> None:
     with torch.device("meta"):
         conditioner = HFText(str(encoders / family), 12)
         assert conditioner.token_dim == 16
@@ -117,7 +117,7 @@ def weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
 
 
-def test_the_encoder_is_neither_trained_nor_averaged_nor_stored(encoders: Path) -> None:
+def test_hf_text_encoder_is_not_trained_averaged_or_stored(encoders: Path) -> None:
     trained = module(encoders / "bert")
     model, average = trained.model, trained.ema.network
     encoder = model.network.conditioner._frozen.module
@@ -138,14 +138,14 @@ def test_the_encoder_is_neither_trained_nor_averaged_nor_stored(encoders: Path) 
     assert all(p.grad is None for p in encoder.parameters())
 
 
-def test_another_encoder_than_that_of_training_is_refused(encoders: Path) -> None:
+def test_hf_text_refuses_another_encoder_than_in_training(encoders: Path) -> None:
     state = weights(module(encoders / "bert").state_dict())
     load_weights(module(encoders / "bert").model, state, "misfit")
     with pytest.raises(UserError, match=r"misfit: conditioner\.encoder=.*other is not the encoder"):
         load_weights(module(encoders / "other").model, state, "misfit")
 
 
-def test_what_is_no_encoder_is_one_line(
+def test_hf_text_reports_an_unusable_encoder_in_one_line(
     encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
@@ -160,7 +160,7 @@ def test_what_is_no_encoder_is_one_line(
         HFText.for_data(DataSpec(16, 3), 1)
 
 
-def test_pickled_weights_are_not_opened(encoders: Path, tmp_path: Path) -> None:
+def test_hf_text_does_not_open_pickled_weights(encoders: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
     for path in (encoders / "bert").iterdir():

@@ -21,7 +21,7 @@ def _batch(**fields: Tensor) -> Batch:
     return Batch(index=torch.arange(2), **fields)
 
 
-def test_low_resolution_is_the_image_in_the_latents_size() -> None:
+def test_low_resolution_map_has_the_latent_size() -> None:
     conditioner = LowResolution.for_data(SPEC, factor=4)
     image = torch.rand(2, 3, 16, 16) * 2 - 1
     condition = conditioner.select(_batch(image=image))
@@ -47,7 +47,7 @@ def _encode(image: Tensor) -> Tensor:
     return F.avg_pool2d(image, 4)
 
 
-def test_a_masked_image_hides_what_the_hole_covers() -> None:
+def test_masked_image_hides_the_hole() -> None:
     conditioner = MaskedImage.for_data(SPEC, factor=4, latent_channels=3, encode=_encode)
     image = torch.rand(2, 3, 16, 16) * 2 - 1
     mask = torch.zeros(2, 16, 16, dtype=torch.long)
@@ -70,7 +70,7 @@ def test_a_masked_image_hides_what_the_hole_covers() -> None:
     assert torch.equal(null, conditioner.select(_batch(image=image, mask=everything)))
 
 
-def test_a_masked_image_needs_a_mask_and_copies_no_codec() -> None:
+def test_masked_image_needs_a_mask_and_copies_no_codec() -> None:
     codec = torch.nn.Conv2d(3, 3, 4, stride=4)
     conditioner = MaskedImage(3, 4, lambda image: codec(image))
     with pytest.raises(UserError, match="mask of what to fill"):

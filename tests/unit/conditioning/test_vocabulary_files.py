@@ -26,7 +26,7 @@ def tokens() -> tuple[str, ...]:
     return train_vocabulary(CAPTIONS, 230)
 
 
-def test_captions_make_the_same_vocabulary_each_time(tokens) -> None:
+def test_vocabulary_training_is_deterministic(tokens) -> None:
     assert tokens == train_vocabulary(list(CAPTIONS), 230)
     assert tokens[:5] == SPECIALS and len(tokens) == len(set(tokens)) <= 230
     assert {"house", "tree", "北"} <= set(tokens) and "House" not in tokens
@@ -36,7 +36,7 @@ def test_captions_make_the_same_vocabulary_each_time(tokens) -> None:
 
 
 @pytest.mark.parametrize("form", ["folder", "vocab.txt", "tokenizer.json", "windows"])
-def test_what_was_written_is_read(tmp_path: Path, tokens, form: str) -> None:
+def test_vocabulary_file_round_trips(tmp_path: Path, tokens, form: str) -> None:
     write_vocabulary(tmp_path / "words", tokens)
     path = tmp_path / "words" / ("" if form in ("folder", "windows") else form)
     if form == "windows":
@@ -48,7 +48,7 @@ def test_what_was_written_is_read(tmp_path: Path, tokens, form: str) -> None:
         write_vocabulary(tmp_path / "words", tokens)
 
 
-def test_numbers_are_those_of_transformers(tmp_path: Path, tokens) -> None:
+def test_wordpiece_ids_match_transformers(tmp_path: Path, tokens) -> None:
     transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
     write_vocabulary(tmp_path / "words", tokens)
     theirs = transformers.BertTokenizerFast.from_pretrained(tmp_path / "words")
@@ -59,12 +59,12 @@ def test_numbers_are_those_of_transformers(tmp_path: Path, tokens) -> None:
     assert torch.equal(found, torch.tensor(expected))
 
 
-def test_bert_has_its_padding_where_its_vocabulary_has_it() -> None:
+def test_wordpiece_takes_the_padding_id_of_the_vocabulary() -> None:
     words = ["a", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]"]
     assert WordPiece(words, 5)(["a"]).tolist() == [[2, 0, 3, 5, 5]]
 
 
-def test_cut_captions_are_counted_now_and_then() -> None:
+def test_truncated_captions_are_counted_in_a_warning() -> None:
     pieces = WordPiece(build_vocabulary(CAPTIONS), 4)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -82,7 +82,7 @@ def changed(path: Path, **values: object) -> str:
     return str(path.parent)
 
 
-def test_what_is_no_uncased_wordpiece_is_refused_in_one_line(tmp_path: Path, tokens) -> None:
+def test_vocabulary_that_is_no_uncased_wordpiece_is_refused(tmp_path: Path, tokens) -> None:
     def folder(name: str) -> Path:
         write_vocabulary(tmp_path / name, tokens)
         return tmp_path / name
@@ -110,7 +110,7 @@ def test_what_is_no_uncased_wordpiece_is_refused_in_one_line(tmp_path: Path, tok
         assert "\n" not in str(raised.value) and f"data.vocabulary={source}" in str(raised.value)
 
 
-def test_a_name_on_hugging_face_is_one_line_without_a_network(monkeypatch, tmp_path) -> None:
+def test_vocabulary_name_without_network_is_reported_in_one_line(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("ldmlab.conditioning.vocabulary_files.offline", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"no-such/model is no file here, and Hugging Face"):

@@ -22,7 +22,7 @@ from ldmlab.core.files import (
 )
 
 
-def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+def test_atomic_write_shows_the_file_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     with atomic_write(target) as file:
         file.write(b"12")
@@ -31,7 +31,7 @@ def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+def test_atomic_write_failure_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     write_text(target, "old")
 
@@ -55,7 +55,7 @@ def full(tmp_path: Path) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_told_in_one_line_whatever_writes(tmp_path: Path, full: None) -> None:
+def test_atomic_write_reports_a_full_disk_in_one_line(tmp_path: Path, full: None) -> None:
     with pytest.raises(UserError, match=r"a\.bin cannot be written \(File too large\)"):
         write_text(tmp_path / "a.bin", "x" * 20_000)
     with (
@@ -67,19 +67,19 @@ def test_a_full_disk_is_told_in_one_line_whatever_writes(tmp_path: Path, full: N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_another_kind_stays_as_it_is(tmp_path: Path) -> None:
+def test_atomic_write_passes_other_errors_through(tmp_path: Path) -> None:
     with pytest.raises(KeyError), atomic_write(tmp_path / "a"):
         raise KeyError("x")
 
 
-def test_json_says_no_to_what_it_cannot_say(tmp_path: Path) -> None:
+def test_write_json_refuses_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1.5})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert (tmp_path / "a.json").read_text() == '{\n  "x": 1.5\n}\n'
 
 
-def test_orphans_are_swept_and_writers_are_left_alone(tmp_path: Path) -> None:
+def test_orphaned_files_are_removed_and_live_writers_spared(tmp_path: Path) -> None:
     yesterday = time.time() - 86_400
     for name in (".a.ckpt.12-ab.part", "a.ckpt"):
         (tmp_path / name).touch()
@@ -90,7 +90,7 @@ def test_orphans_are_swept_and_writers_are_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a.ckpt", "b.ckpt"}
 
 
-def test_a_folder_that_a_killed_writer_left_goes_once_nothing_in_it_is_new(tmp_path: Path) -> None:
+def test_orphaned_folder_is_removed_once_nothing_in_it_is_new(tmp_path: Path) -> None:
     orphan, yesterday = tmp_path / ".run.12-ab.part", time.time() - 86_400
     (orphan / "deep").mkdir(parents=True)
     (orphan / "deep" / "model.bin").write_bytes(b"12")
@@ -104,7 +104,7 @@ def test_a_folder_that_a_killed_writer_left_goes_once_nothing_in_it_is_new(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"run", ".theirs.part"}
 
 
-def test_a_folder_of_results_appears_whole_and_replaces_nothing(tmp_path: Path) -> None:
+def test_atomic_folder_appears_whole_and_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     check_new(tmp_path / "empty")
     with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "empty") as folder:

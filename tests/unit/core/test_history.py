@@ -20,7 +20,9 @@ from ldmlab.core.history import read_history
     ],
     ids=["empty", "header", "gaps", "half a line"],
 )
-def test_whole_rows_count(tmp_path: Path, text: str, rows: dict[int, dict[str, float]]) -> None:
+def test_history_reads_whole_rows_only(
+    tmp_path: Path, text: str, rows: dict[int, dict[str, float]]
+) -> None:
     assert read_history(tmp_path / "metrics.csv") == {}
     (tmp_path / "metrics.csv").write_text(text)
     assert read_history(tmp_path / "metrics.csv") == rows
@@ -29,7 +31,7 @@ def test_whole_rows_count(tmp_path: Path, text: str, rows: dict[int, dict[str, f
 @pytest.mark.parametrize(
     "damage", [b"step,a\n0,b\n", b"step,a\n0,1.0,2.0\n", b"\xff\x00\n", b"\n\n"]
 )
-def test_damage_is_told_in_one_line(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_history_is_reported_in_one_line(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "metrics.csv").write_bytes(damage)
     with pytest.raises(UserError, match=r"metrics\.csv is damaged .* move it away"):
         read_history(tmp_path / "metrics.csv")

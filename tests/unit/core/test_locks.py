@@ -11,7 +11,7 @@ from pathlib import Path
 from ldmlab.core.locks import locked
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
+def test_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     with locked(path) as first, locked(path, wait=False) as second:
         assert first is not None and second is None
@@ -19,7 +19,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert third is not None
 
 
-def test_a_job_holds_the_lock_of_its_dead_worker(tmp_path: Path) -> None:
+def test_lock_is_inherited_by_a_child_process(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     wait = [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"]
     with locked(path) as held:
@@ -44,7 +44,7 @@ with locked(sys.argv[1], inherited=False):
 """
 
 
-def test_a_lock_of_its_own_ends_with_a_process_whatever_it_forked(tmp_path: Path) -> None:
+def test_lock_that_is_not_inherited_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     command = [sys.executable, "-c", _FORKS, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

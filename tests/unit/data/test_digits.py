@@ -9,7 +9,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.data.digits import SPLITS, Digits
 
 
-def test_splits_partition_the_images() -> None:
+def test_digits_splits_partition_the_images() -> None:
     sets = {split: Digits(split) for split in SPLITS}
     assert [len(data) for data in sets.values()] == [1397, 200, 200]
     rows = [tuple(image.flatten().tolist()) for data in sets.values() for image in data._images]
@@ -17,7 +17,7 @@ def test_splits_partition_the_images() -> None:
     assert torch.equal(Digits("test")[3].image, sets["test"][3].image)  # type: ignore[arg-type]
 
 
-def test_a_batch() -> None:
+def test_digits_batch_has_the_expected_fields() -> None:
     batch = Digits("train").__getitems__([0, 7, 30])
     assert batch.image is not None and batch.label is not None and batch.mask is None
     assert batch.image.shape == (3, 1, 8, 8)
@@ -27,13 +27,13 @@ def test_a_batch() -> None:
     assert batch.index.tolist() == [0, 7, 30]
 
 
-def test_larger_images_repeat_pixels() -> None:
+def test_larger_digits_repeat_pixels() -> None:
     small, large = Digits("test")[1].image, Digits("test", image_size=16)[1].image
     assert small is not None and large is not None
     assert torch.equal(torch.nn.functional.avg_pool2d(large, 2), small)
 
 
-def test_all_digits_are_in_every_split() -> None:
+def test_every_digit_is_in_every_split() -> None:
     for split in SPLITS:
         assert set(Digits(split)._labels.tolist()) == set(range(10))
 
@@ -46,6 +46,6 @@ def test_all_digits_are_in_every_split() -> None:
         ({"num_samples": 5_000}, "data.num_samples=5000.*1397"),
     ],
 )
-def test_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
+def test_digits_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Digits(**settings)  # type: ignore[arg-type]

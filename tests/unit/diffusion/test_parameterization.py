@@ -39,7 +39,7 @@ ALL = [Eps(), X0(), V(), Flow(), EDM(), EDM(data_std=0.5)]
     t=st.lists(st.floats(0.02, 0.97), min_size=4, max_size=4),
     seed=st.integers(0, 10_000),
 )
-def test_solving_a_target_gives_back_what_it_was_made_of(
+def test_solving_a_target_recovers_x0_and_eps(
     which: Parameterization, t: list[float], seed: int
 ) -> None:
     # Four samples of 4 x 4: a batch as long as a side hides no broadcasting mistake.
@@ -75,7 +75,7 @@ WEIGHTINGS = [
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("schedule", [linear(), RectifiedFlow()])
 @pytest.mark.parametrize("distance", ["l1", "l2"])
-def test_one_denoiser_has_one_loss_whatever_it_predicts(
+def test_loss_does_not_depend_on_the_parameterization(
     weighting: Weighting, schedule: Schedule, distance: Literal["l1", "l2"]
 ) -> None:
     times = LogitNormal(std=0.5) if schedule.num_steps is None else Uniform()
@@ -94,14 +94,12 @@ def test_one_denoiser_has_one_loss_whatever_it_predicts(
 
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), zero_terminal_snr(scaled_linear())])
 @pytest.mark.parametrize("which", [Eps(), EDM()])
-def test_a_pair_that_cannot_be_solved_is_refused(
-    which: Parameterization, schedule: Schedule
-) -> None:
+def test_singular_parameterization_is_refused(which: Parameterization, schedule: Schedule) -> None:
     with pytest.raises(ValueError, match="no signal is left"):
         DiffusionProcess(schedule, which, Unit(), Uniform())
 
 
-def test_a_learned_variance_needs_a_chain() -> None:
+def test_learned_variance_needs_a_discrete_schedule() -> None:
     with pytest.raises(ValueError, match="chain"):
         DiffusionProcess(KarrasVE(), LearnedVariance(), Unit(), Uniform())
 
@@ -116,7 +114,7 @@ class _Demanding(V):
         return output.chunk(2, dim=1)[1].flatten(1).mean(1)
 
 
-def test_a_parameterisation_may_add_a_loss_of_its_own() -> None:
+def test_parameterization_may_add_its_own_loss() -> None:
     def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         return torch.cat([x / 2, torch.ones_like(x)], dim=1)
 
@@ -134,7 +132,7 @@ def test_a_parameterisation_may_add_a_loss_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("which", [Eps(4000), X0(), V()])
-def test_a_network_sees_the_number_of_the_tables_entry(which: Parameterization) -> None:
+def test_network_time_is_the_table_index(which: Parameterization) -> None:
     t = torch.tensor([1 / which.num_times, 0.5, 1.0], dtype=torch.float64)
     seen = which.preconditioning(t, cosine().level(t)).c_noise
     expected = [0.0, which.num_times / 2 - 1, which.num_times - 1.0]
@@ -149,7 +147,7 @@ SCHEDULES = [
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_triple_that_is_not_refused_has_a_finite_loss(
+def test_every_accepted_combination_has_a_finite_loss(
     weighting: Weighting, schedule: Schedule
 ) -> None:
     def silent(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
@@ -170,7 +168,7 @@ def test_every_triple_that_is_not_refused_has_a_finite_loss(
     assert trained >= 3
 
 
-def test_edms_weight_makes_its_own_error_plain() -> None:
+def test_edm_weight_gives_unit_loss_at_every_noise_level() -> None:
     schedule, which = KarrasVE(), EDM(data_std=0.7)
     process = DiffusionProcess(schedule, which, EDMWeight(data_std=0.7), Uniform())
 
@@ -185,7 +183,7 @@ def test_edms_weight_makes_its_own_error_plain() -> None:
         assert float(terms.per_sample[inside].mean()) == pytest.approx(1.0, abs=0.06)
 
 
-def test_inputs_never_exceed_unit_size() -> None:
+def test_input_scaling_never_exceeds_one() -> None:
     t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
     for schedule in SCHEDULES:
         level = schedule.level(t)
@@ -193,7 +191,7 @@ def test_inputs_never_exceed_unit_size() -> None:
     assert torch.equal(Eps().c_in(RectifiedFlow().level(t)), torch.ones_like(t))
 
 
-def test_the_network_sees_the_published_integer_step() -> None:
+def test_network_time_is_the_published_integer_step() -> None:
     seen: list[Tensor] = []
 
     def network(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
@@ -209,7 +207,7 @@ def test_the_network_sees_the_published_integer_step() -> None:
     assert times.max() <= 999.001
 
 
-def test_the_simple_loss_of_a_silent_network_is_one() -> None:
+def test_simple_loss_of_a_zero_network_is_one() -> None:
     def silent(x: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         return torch.zeros_like(x)
 

@@ -32,7 +32,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("schedule", "last", "half"), PUBLISHED)
-def test_tables_have_the_published_constants(
+def test_schedule_tables_have_the_published_constants(
     schedule: TableSchedule, last: float, half: int
 ) -> None:
     assert float(schedule.alphas_cumprod[-1]) == pytest.approx(last, rel=1e-9)
@@ -41,7 +41,7 @@ def test_tables_have_the_published_constants(
 
 
 @pytest.mark.parametrize("schedule", [linear(), cosine(), scaled_linear()])
-def test_table_entries_lie_at_their_times(schedule: TableSchedule) -> None:
+def test_schedule_table_entries_lie_at_their_times(schedule: TableSchedule) -> None:
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
     level = schedule.level(t)
     torch.testing.assert_close(level.alpha.square(), schedule.alphas_cumprod, rtol=1e-12, atol=0)
@@ -50,7 +50,7 @@ def test_table_entries_lie_at_their_times(schedule: TableSchedule) -> None:
     )
 
 
-def test_log_snr_is_linear_between_entries_and_data_is_exact() -> None:
+def test_log_snr_is_linear_between_entries_and_t0_is_data() -> None:
     schedule = cosine()
     low, middle, high = schedule.level(
         torch.tensor([0.5, 0.50025, 0.501], dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_log_snr_is_linear_between_entries_and_data_is_exact() -> None:
 
 
 @pytest.mark.parametrize("schedule", [linear(), cosine(), scaled_linear(), RectifiedFlow()])
-def test_noise_only_grows(schedule: TableSchedule) -> None:
+def test_schedule_noise_only_grows(schedule: TableSchedule) -> None:
     level = schedule.level(torch.linspace(0.001, 0.999, 997, dtype=torch.float64))
     assert bool((level.log_snr.diff() < 0).all())
 
@@ -80,7 +80,7 @@ def test_betas_outside_their_range_are_refused() -> None:
         zero_terminal_snr(scaled_linear()),
     ],
 )  # fmt: skip
-def test_time_inverts_the_noise_level(schedule: Schedule) -> None:
+def test_schedule_time_inverts_the_noise_level(schedule: Schedule) -> None:
     t = torch.linspace(max(schedule.first_time, 1e-6), 0.999, 313, dtype=torch.float64)
     torch.testing.assert_close(schedule.time(schedule.level(t).log_snr), t, rtol=0, atol=1e-9)
     ends = torch.tensor([math.inf, -math.inf], dtype=torch.float64)
@@ -95,14 +95,14 @@ def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_its_first_step() -> None
     assert 0 < float(shifted.level(before).alpha) < float(plain.level(before).alpha)
 
 
-def test_sigmoid_falls_like_a_logistic_curve() -> None:
+def test_sigmoid_schedule_follows_the_logistic_curve() -> None:
     curve = torch.sigmoid(torch.tensor([-3.0, 0.0, 3.0], dtype=torch.float64))
     want = (curve[2] - curve[1]) / (curve[2] - curve[0])
     assert float(sigmoid().alphas_cumprod[499]) == pytest.approx(float(want))
     assert float(sigmoid().alphas_cumprod[-1]) == pytest.approx(1e-9)
 
 
-def test_karras_ve_reaches_from_its_smallest_to_its_largest_noise() -> None:
+def test_karras_ve_spans_sigma_min_to_sigma_max() -> None:
     schedule = KarrasVE()
     level = schedule.level(torch.tensor([0.0, schedule.first_time, 1.0], dtype=torch.float64))
     assert level.sigma.tolist() == pytest.approx([0.0, 0.002, 80.0])

@@ -34,12 +34,12 @@ def test_uniform_times_are_uniform(times: TimestepSampler, schedule: Schedule) -
     assert float(found.t.max()) <= 1
 
 
-def test_stratified_times_fill_every_part() -> None:
+def test_stratified_times_fill_every_stratum() -> None:
     t = draw(Stratified(), RectifiedFlow(), 64).t
     assert sorted((t * 64).floor().long().tolist()) == list(range(64))
 
 
-def test_strata_are_those_of_the_whole_batch() -> None:
+def test_strata_are_those_of_the_global_batch() -> None:
     whole = draw(Stratified(), RectifiedFlow(), 8).t
     parts = [
         Stratified()(RectifiedFlow(), SampleNoise(0, range(k, k + 4), whole=8), torch.empty(4, 1)).t
@@ -56,7 +56,7 @@ def test_log_normal_times_have_log_normal_noise() -> None:
     assert float(middle.median()) == pytest.approx(0.5, abs=0.03)
 
 
-def test_second_moment_times_go_where_losses_are_large_and_stay_unbiased() -> None:
+def test_second_moment_times_favour_large_losses_and_stay_unbiased() -> None:
     schedule = cosine()
     times = LossSecondMoment(bins=10, history=4)
     t = (torch.arange(40) % 10 + 0.5) / 10
@@ -74,7 +74,7 @@ def test_second_moment_times_go_where_losses_are_large_and_stay_unbiased() -> No
     torch.testing.assert_close(copy.probabilities(), times.probabilities())
 
 
-def test_a_loss_that_is_no_number_is_not_remembered() -> None:
+def test_second_moment_times_ignore_nan_losses() -> None:
     times = LossSecondMoment(bins=2, history=1)
     times.observe(torch.tensor([0.2, 0.8]), torch.tensor([float("nan"), 1.0]))
     assert times.count.tolist() == [0, 1]

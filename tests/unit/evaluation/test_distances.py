@@ -8,7 +8,7 @@ import torch
 from ldmlab.evaluation.distances import psnr, reconstruction_metrics
 
 
-def test_psnr_is_that_of_the_clipped_image_and_finite_where_nothing_is_lost() -> None:
+def test_psnr_uses_the_clipped_image_and_stays_finite() -> None:
     original = torch.rand(2, 3, 16, 16) * 2 - 1
     error = torch.tensor([0.1, 0.02])[:, None, None, None]
     noisy = torch.where(original > 0, original - error, original + error)

@@ -49,7 +49,7 @@ def _normal_bits(data: Digits, count: int) -> float:
     return (nats - math.log(2 / 255)) / math.log(2)
 
 
-def test_both_measures_of_a_normal_model_are_its_cross_entropy(subject: Subject) -> None:
+def test_both_likelihoods_of_a_normal_model_equal_its_cross_entropy(subject: Subject) -> None:
     data = Digits("validation")
     done: list[int] = []
     metrics = BitsPerDim(num_samples=20, terms=60, tolerance=1e-4)(
@@ -67,7 +67,7 @@ def test_both_measures_of_a_normal_model_are_its_cross_entropy(subject: Subject)
     assert bound["samples"] == done[-1] == 20
 
 
-def test_the_flow_beats_the_normal_law(subject: Subject) -> None:
+def test_flow_likelihood_beats_the_normal_baseline(subject: Subject) -> None:
     train, unseen = Digits("train"), Digits("validation")
     network = partial(RealNVP, hidden_channels=16, num_steps=2, levels=2)
     measure = DensityBaseline(network, max_steps=30, batch_size=32, lr=3e-3)

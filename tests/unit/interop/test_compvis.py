@@ -101,13 +101,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("params", [UNET, TEXT_UNET, BLOCK_UNET])
-def test_a_unet_comes_in_and_out_unchanged(params: dict[str, Any]) -> None:
+def test_unet_round_trips_through_compvis(params: dict[str, Any]) -> None:
     state = unet_state(params)
     assert same(compvis.unet_to_compvis(compvis.load_unet(params, state)), state)
 
 
 @pytest.mark.parametrize("params", [KL, VQ, PLAIN_VQ])
-def test_an_autoencoder_comes_in_and_out_unchanged(params: dict[str, Any]) -> None:
+def test_autoencoder_round_trips_through_compvis(params: dict[str, Any]) -> None:
     state = stage_state(params)
     autoencoder = compvis.load_autoencoder(params, state | {"loss.logvar": torch.zeros(())})
     assert same(compvis.autoencoder_to_compvis(autoencoder), state)
@@ -119,14 +119,14 @@ def test_an_autoencoder_comes_in_and_out_unchanged(params: dict[str, Any]) -> No
     ("name", "params"),
     [("ClassEmbedder", CLASSES), ("SpatialRescaler", LABELS), ("BERTEmbedder", TEXT)],
 )
-def test_a_conditioner_comes_in_and_out_unchanged(name: str, params: dict[str, Any]) -> None:
+def test_conditioner_round_trips_through_compvis(name: str, params: dict[str, Any]) -> None:
     state = conditioner_state(name, params)
     conditioner = compvis.load_conditioner(f"modules.{name}", params, state)
     named = compvis.conditioner_to_compvis(name, conditioner)
     assert same(named, {k: v for k, v in state.items() if "to_logits" not in k})
 
 
-def test_sections_buffers_and_losses_are_passed_over() -> None:
+def test_compvis_import_ignores_buffers_and_losses() -> None:
     state = state_of() | {"betas": torch.zeros(1000), "loss.logvar": torch.zeros(())}
     alone = unet_state(UNET)
     assert same(compvis.unet_to_compvis(compvis.load_unet(UNET, state)), alone)
@@ -134,7 +134,7 @@ def test_sections_buffers_and_losses_are_passed_over() -> None:
     assert same(named, stage_state(KL))
 
 
-def test_the_unet_takes_its_average() -> None:
+def test_compvis_import_takes_the_ema_unet() -> None:
     averages = unet_state(UNET, seed=1)
     named = {f"model_ema.diffusion_model{k.replace('.', '')}": v for k, v in averages.items()}
     counters = {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(1)}
@@ -146,7 +146,7 @@ def test_the_unet_takes_its_average() -> None:
         compvis.load_unet(UNET, state_of() | missing)
 
 
-def test_loaded_weights_are_copies_in_float32() -> None:
+def test_compvis_weights_are_float32_copies() -> None:
     state = {key: value.half() for key, value in unet_state(UNET).items()}
     before = state["out.2.bias"].clone()
     unet = compvis.load_unet(UNET, state)
@@ -158,7 +158,7 @@ def test_loaded_weights_are_copies_in_float32() -> None:
     assert full["out.2.bias"].any()
 
 
-def test_the_codec_scales_as_published() -> None:
+def test_compvis_codec_scales_as_published() -> None:
     image = torch.rand(2, 3, 16, 16) * 2 - 1
     mean = compvis.load_autoencoder(KL, stage_state(KL)).encode(image).mean
     plain = compvis.load(config(scale_factor=0.25), state_of()).codec
@@ -171,14 +171,14 @@ def test_the_codec_scales_as_published() -> None:
         compvis.load(by_std, state_of())
 
 
-def test_the_whole_yaml_its_model_and_its_params_are_one_configuration() -> None:
+def test_compvis_config_may_be_the_file_its_model_or_its_params() -> None:
     whole = config(beta_schedule="cosine", timesteps=50)
     for part in (whole, whole["model"], whole["model"]["params"]):
         model = compvis.load(part, state_of())
         assert model.process.schedule.num_steps == 50
 
 
-def test_a_model_with_label_maps_draws_pictures() -> None:
+def test_compvis_label_map_model_samples() -> None:
     unet = UNET | {"in_channels": 4}
     options = conditional("SpatialRescaler", LABELS, "concat")
     state = state_of(unet) | conditioner_state("SpatialRescaler", LABELS, "cond_stage_model.")
@@ -188,7 +188,7 @@ def test_a_model_with_label_maps_draws_pictures() -> None:
     assert model.sample(batch, 16, sampler, noise).shape == (2, 3, 16, 16)
 
 
-def test_a_table_of_a_thousand_classes_has_no_null_class() -> None:
+def test_compvis_thousand_class_table_has_no_null_class() -> None:
     plain = {"embed_dim": 8}
     options = conditional("ClassEmbedder", plain, "crossattn")
     state = state_of(TEXT_UNET) | conditioner_state("ClassEmbedder", plain, "cond_stage_model.")
@@ -204,7 +204,7 @@ def test_a_table_of_a_thousand_classes_has_no_null_class() -> None:
         model.sample(batch, 16, DDIM(steps=2), noise, ClassifierFree(2.0))
 
 
-def test_captions_need_a_vocabulary_and_token_numbers_none() -> None:
+def test_compvis_captions_need_a_vocabulary_and_token_ids_none() -> None:
     vocabulary = build_vocabulary(["a red house"])
     params = TEXT | {"vocab_size": len(vocabulary)}
     state = conditioner_state("BERTEmbedder", params)
@@ -219,7 +219,7 @@ def test_captions_need_a_vocabulary_and_token_numbers_none() -> None:
         compvis.load_conditioner("BERTEmbedder", params, state, ["[PAD]", "a"])
 
 
-def test_a_condition_without_a_counterpart_is_handed_on() -> None:
+def test_compvis_conditioner_without_counterpart_is_passed_on() -> None:
     # Masked latents and a mask beside the noised latents: the first stage is the conditioner.
     unet = UNET | {"in_channels": 5}
     state = state_of(unet) | stage_state(KL, "cond_stage_model.")
@@ -258,9 +258,7 @@ def test_a_condition_without_a_counterpart_is_handed_on() -> None:
         ({"model": {"params": {}}}, "lacks unet_config"),
     ],
 )
-def test_what_has_no_counterpart_is_refused_in_one_line(
-    changed: dict[str, Any], words: str
-) -> None:
+def test_compvis_config_without_counterpart_is_refused(changed: dict[str, Any], words: str) -> None:
     unet = changed["model"]["params"].get("unet_config", {}).get("params", UNET)
     state = state_of(UNET | {"in_channels": unet["in_channels"]})
     with pytest.raises(UserError, match=words) as caught:
@@ -268,7 +266,7 @@ def test_what_has_no_counterpart_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_faults_of_a_checkpoint_are_counted_and_named() -> None:
+def test_compvis_checkpoint_faults_are_counted_and_named() -> None:
     state = unet_state(UNET)
     missing = [key for key in state if key.startswith("time_embed")]
     for key in missing:

@@ -113,7 +113,7 @@ def theirs(folder: Path, kind: str, steps: int, scale: float = 1.0) -> Tensor:
     ("kind", "normalized"),
     [("none", False), ("none", True), ("class", False), ("mask", True), ("text", False)],
 )
-def test_a_model_goes_and_comes_back(kind: str, normalized: bool, tmp_path: Path) -> None:
+def test_diffusers_export_round_trips(kind: str, normalized: bool, tmp_path: Path) -> None:
     model = model_of(kind, normalized)
     write_pipeline(model, 32, tmp_path, PUBLISHED)
     scale = 1.0 if kind in ("none", "mask") else 2.5
@@ -142,7 +142,7 @@ def test_a_model_goes_and_comes_back(kind: str, normalized: bool, tmp_path: Path
         {"head_channels": 16, "token_dim": 6, "scale_shift": True, "attention_factors": []},
     ],
 )
-def test_denoisers_are_equal(options: dict[str, Any]) -> None:
+def test_diffusers_unet_equals_ours(options: dict[str, Any]) -> None:
     unet = UNet(5, 3, channels=32, channel_mult=[1, 2, 3], **({"attention_factors": [2]} | options))
     generator = torch.Generator().manual_seed(0)
     for parameter in unet.parameters():
@@ -159,7 +159,7 @@ def test_denoisers_are_equal(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "class"])
-def test_autoencoders_are_equal(kind: str, tmp_path: Path) -> None:
+def test_diffusers_autoencoder_equals_ours(kind: str, tmp_path: Path) -> None:
     model = model_of(kind)
     write_pipeline(model, 32, tmp_path)
     name = "vqvae" if kind == "none" else "vae"
@@ -180,7 +180,7 @@ def test_autoencoders_are_equal(kind: str, tmp_path: Path) -> None:
         close(vae.decode(moments.mean).sample, want, 1e-5)
 
 
-def test_pixels_and_v_on_a_schedule_without_signal_at_its_end(tmp_path: Path) -> None:
+def test_diffusers_export_of_pixel_v_model_with_zero_terminal_snr_samples(tmp_path: Path) -> None:
     unet = UNet(1, 1, channels=32, channel_mult=[1, 2], num_heads=1)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
     schedule = zero_terminal_snr(scaled_linear())
@@ -203,7 +203,7 @@ def test_pixels_and_v_on_a_schedule_without_signal_at_its_end(tmp_path: Path) ->
     assert torch.equal(back.process.schedule.betas, schedule.betas)  # type: ignore[attr-defined]
 
 
-def test_captions_in_the_published_shape_are_a_stock_pipeline(tmp_path: Path) -> None:
+def test_diffusers_text_export_is_a_stock_pipeline(tmp_path: Path) -> None:
     conditioner = TextConditioner(WORDS, 77, dim=8, depth=2, num_heads=2, head_dim=4)
     shape = {"channels": 32, "channel_mult": [1, 2], "num_heads": 2}
     unet = UNet(2, 2, token_dim=8, **shape)  # type: ignore[arg-type]
@@ -242,7 +242,7 @@ def test_captions_in_the_published_shape_are_a_stock_pipeline(tmp_path: Path) ->
 
 @pytest.mark.parametrize("schedule", [scaled_linear(), linear(), cosine(), sigmoid()])
 @pytest.mark.parametrize("kind", [Eps, V])
-def test_a_process_comes_back(schedule: Any, kind: type) -> None:
+def test_diffusers_scheduler_round_trips(schedule: Any, kind: type) -> None:
     process = DiffusionProcess(schedule, kind(), Unit(), Uniform())
     config = json.loads(json.dumps(scheduler_config(process)))
     back = process_of(config)
@@ -258,7 +258,9 @@ def test_a_process_comes_back(schedule: Any, kind: type) -> None:
         (DiffusionProcess(linear(500), V(), Unit(), Uniform()), "schedule.num_steps=500"),
     ],
 )
-def test_a_process_without_counterpart_is_named(process: DiffusionProcess, words: str) -> None:
+def test_diffusers_process_without_counterpart_is_named(
+    process: DiffusionProcess, words: str
+) -> None:
     with pytest.raises(UserError, match=words):
         scheduler_config(process)
 
@@ -273,7 +275,7 @@ def test_a_process_without_counterpart_is_named(process: DiffusionProcess, words
         ({"num_heads": 1, "num_res_blocks": 0}, "network.num_res_blocks=0"),
     ],
 )
-def test_a_unet_without_counterpart_is_named(options: dict[str, Any], words: str) -> None:
+def test_diffusers_unet_without_counterpart_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         unet_config(UNet(3, 3, **({"channels": 32} | options)))
 
@@ -286,7 +288,7 @@ def test_a_unet_without_counterpart_is_named(options: dict[str, Any], words: str
         (KL(2, inner_channels=3), {}, "bottleneck.inner_channels=3"),
     ],
 )
-def test_an_autoencoder_without_counterpart_is_named(
+def test_diffusers_autoencoder_without_counterpart_is_named(
     bottleneck: KL, options: dict[str, Any], words: str
 ) -> None:
     autoencoder = Autoencoder(bottleneck, channels=32, channel_mult=[1], **options)
@@ -308,7 +310,7 @@ def test_an_autoencoder_without_counterpart_is_named(
         ("model_index.json", {"scheduler": [None, None]}, "lacks scheduler"),
     ],
 )
-def test_a_folder_that_cannot_be_read(
+def test_diffusers_folder_that_cannot_be_read_is_named(
     file: str, change: dict[str, Any], words: str, exported: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
@@ -327,7 +329,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_pickle_in_a_folder_is_not_run(exported: Path, tmp_path: Path) -> None:
+def test_diffusers_pickle_in_a_folder_is_not_run(exported: Path, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, tuple[str, str]]:
             return open, (str(tmp_path / "pwned"), "w")

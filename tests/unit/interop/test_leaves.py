@@ -42,7 +42,7 @@ def load(name: str) -> LatentDiffusion:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_leaves_build_the_published_model(name: str) -> None:
+def test_leaves_of_an_import_build_the_same_model(name: str) -> None:
     model = load(name)
     leaves = leaves_of(model)
     spec = spec_of(model.codec, model.network.conditioner, 256)
@@ -64,7 +64,7 @@ def test_leaves_build_the_published_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [NAMES[1], NAMES[2], NAMES[5]])
-def test_the_published_networks_in_diffusers(name: str) -> None:
+def test_published_networks_export_to_diffusers(name: str) -> None:
     import diffusers
 
     model = load(name)
@@ -84,7 +84,7 @@ def test_the_published_networks_in_diffusers(name: str) -> None:
     assert shapes(their_vae) == Renaming(autoencoder, layers).shapes
 
 
-def test_a_sum_of_losses_is_described() -> None:
+def test_leaves_describe_a_sum_of_losses() -> None:
     name = "models__ldm__celeba256"
     config: dict[str, Any] = configurations.DIFFUSION[name]
     params = config["model"]["params"] | {"original_elbo_weight": 0.5, "timesteps": 100}

@@ -9,12 +9,12 @@ from ldmlab.models.cost import count_parameters, measure
 from ldmlab.nn.text_transformer import TextTransformer
 
 
-def test_a_shared_weight_counts_once() -> None:
+def test_shared_weight_counts_once() -> None:
     layer = nn.Linear(3, 5)
     assert count_parameters([layer, nn.Sequential(layer, layer)]) == 20
 
 
-def test_a_multiply_add_is_two_operations() -> None:
+def test_multiply_add_counts_two_flops() -> None:
     with torch.device("meta"):
         convolution = nn.Conv2d(3, 8, 3, padding=1)
         image = torch.empty(1, 3, 10, 12)
@@ -33,7 +33,7 @@ def test_saved_bytes_are_the_activations() -> None:
         assert measure(lambda: network(x), network.parameters()).saved_bytes == 0
 
 
-def test_the_unused_projection_is_frozen_and_changes_nothing() -> None:
+def test_unused_logits_projection_is_frozen() -> None:
     torch.manual_seed(0)
     plain = TextTransformer(11, max_length=4, dim=8, depth=1, num_heads=2, head_dim=4)
     kept = TextTransformer(

@@ -66,7 +66,7 @@ def _eps(denoiser: Denoiser, x: Tensor, t: float = 0.6) -> Tensor:
         return denoiser(x, torch.tensor(t, dtype=torch.float64)).eps
 
 
-def test_a_condition_asked_twice_counts_twice(
+def test_condition_given_twice_counts_twice(
     model: LatentDiffusion, asked: Batch, x: Tensor
 ) -> None:
     twice = _eps(model.guided(asked, also=[asked]), x)
@@ -74,7 +74,7 @@ def test_a_condition_asked_twice_counts_twice(
     torch.testing.assert_close(twice, _eps(model.guided(asked, ClassifierFree(2.0)), x))
 
 
-def test_guidance_away_from_the_condition_itself_changes_nothing(
+def test_negative_equal_to_the_condition_changes_nothing(
     model: LatentDiffusion, asked: Batch, x: Tensor
 ) -> None:
     plain = _eps(model.guided(asked), x)
@@ -84,7 +84,7 @@ def test_guidance_away_from_the_condition_itself_changes_nothing(
         )
 
 
-def test_a_weak_model_stands_for_no_condition(
+def test_autoguidance_replaces_the_null_condition(
     model: LatentDiffusion, asked: Batch, x: Tensor
 ) -> None:
     weak = _model(1)
@@ -93,7 +93,9 @@ def test_a_weak_model_stands_for_no_condition(
     torch.testing.assert_close(got, poor + 3 * (strong - poor), atol=1e-5, rtol=1e-5)
 
 
-def test_two_things_to_move_away_from_are_refused(model: LatentDiffusion, asked: Batch) -> None:
+def test_negative_and_autoguidance_together_are_refused(
+    model: LatentDiffusion, asked: Batch
+) -> None:
     with pytest.raises(ValueError, match="not from both"):
         model.guided(asked, ClassifierFree(2.0), negative=asked, autoguidance=model)
 
@@ -115,7 +117,7 @@ def test_inpainting_keeps_the_known_pixels_exactly(
     assert not torch.equal(painted[0], painted[2])
 
 
-def test_image_to_image_keeps_more_where_it_is_weaker(
+def test_image_to_image_keeps_more_at_lower_strength(
     model: LatentDiffusion, asked: Batch, x: Tensor
 ) -> None:
     far = [
@@ -134,7 +136,7 @@ def test_image_to_image_keeps_more_where_it_is_weaker(
 
 
 @pytest.mark.parametrize("target", [X0(), EDM()])
-def test_an_image_is_inverted_whatever_the_target(
+def test_inversion_works_with_every_parameterization(
     target: Parameterization, asked: Batch, x: Tensor
 ) -> None:
     model = _model(0, target)
@@ -142,7 +144,7 @@ def test_an_image_is_inverted_whatever_the_target(
     assert bool(start.isfinite().all()) and not torch.equal(start, x)
 
 
-def test_an_inverted_image_is_drawn_again(model: LatentDiffusion, asked: Batch, x: Tensor) -> None:
+def test_inverted_image_is_reconstructed(model: LatentDiffusion, asked: Batch, x: Tensor) -> None:
     sampler, noise = DDIM(200), SampleNoise(0, range(2))
     denoiser, schedule = model.guided(asked), model.process.schedule
     start = invert(model, denoiser, x, sampler, noise)

@@ -33,7 +33,7 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize(("channels", "side", "levels"), [(1, 8, 3), (4, 8, 2), (3, 4, 1)])
-def test_the_inverse_inverts(
+def test_realnvp_inverse_inverts(
     channels: int, side: int, levels: int, dtype: torch.dtype, error: float
 ) -> None:
     flow, generator = _randomised(channels, levels, dtype, spread=0.03)
@@ -48,7 +48,7 @@ def test_the_inverse_inverts(
 
 
 @pytest.mark.parametrize(("shape", "levels"), [((1, 4, 4), 2), ((2, 2, 4), 1), ((3, 2, 2), 1)])
-def test_the_log_determinant_is_that_of_autograds_jacobian(
+def test_realnvp_log_determinant_matches_autograd_jacobian(
     shape: tuple[int, int, int], levels: int
 ) -> None:
     flow, generator = _randomised(shape[0], levels, torch.float64)
@@ -61,7 +61,7 @@ def test_the_log_determinant_is_that_of_autograds_jacobian(
     assert float(log_det.std()) > 1e-3  # the couplings take part, not only the linear maps
 
 
-def test_an_untrained_flow_is_the_normal_law() -> None:
+def test_untrained_realnvp_is_standard_normal() -> None:
     flow = RealNVP(2, hidden_channels=8, num_steps=3, levels=2).double()
     x = 2 * torch.randn(6, 2, 4, 8, dtype=torch.float64)
     normal = Normal(0.0, 1.0).log_prob(x).flatten(1).sum(1)
@@ -69,7 +69,7 @@ def test_an_untrained_flow_is_the_normal_law() -> None:
     assert float(flow(x)[1].detach().abs().max()) < 1e-4  # W is orthogonal to float32
 
 
-def test_the_density_integrates_to_one() -> None:
+def test_realnvp_density_integrates_to_one() -> None:
     flow, generator = _randomised(1, 1, torch.float32)
     # Samples say where the mass is; the trapezoid rule is exact for what dies out within the grid.
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_the_density_integrates_to_one() -> None:
     assert float(density.sum()) * cell == pytest.approx(1, abs=2e-3)
 
 
-def test_initialise_normalises_its_batch_and_survives_a_state_dict() -> None:
+def test_realnvp_initialise_normalises_its_batch_and_survives_a_state_dict() -> None:
     x = 3 + 5 * torch.randn(64, 1, 8, 8) * torch.rand(8, 8)
     flow = RealNVP(1, hidden_channels=8, num_steps=2, levels=2)
     state = {name: value.clone() for name, value in flow.state_dict().items()}
@@ -103,7 +103,7 @@ def test_initialise_normalises_its_batch_and_survives_a_state_dict() -> None:
     assert torch.equal(restored.log_prob(x), flow.log_prob(x))
 
 
-def test_a_constant_channel_leaves_the_density_finite() -> None:
+def test_realnvp_density_is_finite_for_a_constant_channel() -> None:
     x = torch.randn(16, 1, 4, 4)
     x[:, :, ::2, ::2] = 1
     flow = RealNVP(1, hidden_channels=8, num_steps=1, levels=1)
@@ -111,7 +111,7 @@ def test_a_constant_channel_leaves_the_density_finite() -> None:
     assert bool(flow.log_prob(x).isfinite().all())
 
 
-def test_digits_are_learned_better_than_by_a_gaussian_per_pixel() -> None:
+def test_realnvp_beats_a_gaussian_per_pixel_on_digits() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def dequantised(split: str) -> torch.Tensor:
@@ -141,14 +141,14 @@ def test_digits_are_learned_better_than_by_a_gaussian_per_pixel() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 7, 8), (1, 1, 8, 6), (1, 1, 9, 9), (1, 2, 8, 8)])
-def test_shapes_that_do_not_fold_are_refused(shape: tuple[int, ...]) -> None:
+def test_realnvp_refuses_shapes_that_do_not_fold(shape: tuple[int, ...]) -> None:
     flow = RealNVP(1, hidden_channels=8, num_steps=1, levels=2)
     for method in (flow, flow.inverse, flow.log_prob, flow.initialise):
         with pytest.raises(ValueError, match="cannot take"):
             method(torch.zeros(shape))
 
 
-def test_empty_flows_and_empty_batches_are_refused() -> None:
+def test_realnvp_refuses_empty_flows_and_batches() -> None:
     for wrong in ({"in_channels": 0}, {"num_steps": 0}, {"levels": 0}, {"hidden_channels": 0}):
         with pytest.raises(ValueError, match="at least one"):
             RealNVP(**{"in_channels": 1, **wrong})

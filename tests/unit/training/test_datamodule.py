@@ -38,7 +38,9 @@ def validation(count: int, batch_size: int, rank: int, world: int) -> list[list[
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [2, 6, 64])
 @pytest.mark.parametrize("count", [3, 4, 5, 7, 12, 100])
-def test_each_process_has_as_many_batches(count: int, batch_size: int, world: int) -> None:
+def test_datamodule_gives_each_process_as_many_batches(
+    count: int, batch_size: int, world: int
+) -> None:
     parts = [validation(count, batch_size, rank, world) for rank in range(world)]
     assert len({len(part) for part in parts}) == 1
     assert all(batch for part in parts for batch in part)
@@ -48,5 +50,5 @@ def test_each_process_has_as_many_batches(count: int, batch_size: int, world: in
         assert max(map(len, parts[0])) <= batch_size
 
 
-def test_fewer_samples_than_processes_are_seen_by_each() -> None:
+def test_datamodule_with_fewer_samples_than_processes_shows_them_to_each() -> None:
     assert all(validation(2, 6, rank, 3) == [[0, 1]] for rank in range(3))

@@ -14,19 +14,19 @@ from ldmlab.training.post_hoc_ema import Profile, coefficients, combine_weights
 
 
 @pytest.mark.parametrize(("length", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
-def test_the_printed_exponents(length: float, gamma: float) -> None:
+def test_power_ema_exponents_match_the_paper(length: float, gamma: float) -> None:
     assert gamma_of(length) == pytest.approx(gamma, abs=0.005)
     g = gamma_of(length)
     assert math.sqrt((g + 1) / ((g + 2) ** 2 * (g + 3))) == pytest.approx(length)
 
 
 @pytest.mark.parametrize("length", [0.0, -0.1, 0.28, 1.0])
-def test_a_length_that_no_average_has_is_refused(length: float) -> None:
+def test_power_ema_length_out_of_range_is_refused(length: float) -> None:
     with pytest.raises(UserError, match="between 0 and"):
         gamma_of(length)
 
 
-def test_an_average_put_together_is_the_one_that_was_tracked() -> None:
+def test_synthesised_ema_equals_the_tracked_one() -> None:
     wanted = 0.07
     network = nn.Linear(4, 4)
     tracked, stored = (

@@ -14,7 +14,7 @@ SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "ldmlab"}
 
 
 @pytest.mark.parametrize("started", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
-def test_processes_that_nobody_expects_are_refused(
+def test_unexpected_process_environment_is_refused(
     monkeypatch: pytest.MonkeyPatch, started: dict[str, str]
 ) -> None:
     for name in ("WORLD_SIZE", *SRUN):
@@ -34,7 +34,7 @@ def _as_lightning_does() -> None:
         sys.exit(1)
 
 
-def test_an_interrupt_is_not_swallowed_and_another_exit_stays() -> None:
+def test_fit_keeps_interrupts_and_exit_codes() -> None:
     with pytest.raises(KeyboardInterrupt), _interrupt_handed_on():
         _as_lightning_does()
     with pytest.raises(SystemExit), _interrupt_handed_on():

@@ -107,7 +107,7 @@ def _nested(mesh: dist.DeviceMesh) -> None:
     assert conditioner.transformer.blocks[0].norm1.weight.grad is not None
 
 
-def test_two_processes_hold_a_half_each_and_train_the_whole() -> None:
+def test_sharded_processes_hold_half_each_and_train_the_whole() -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     told = subprocess.run(
         [*command, __file__],

@@ -10,7 +10,7 @@ from tests.integration.test_training import train, weights
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
-def test_a_batch_taken_in_parts_is_the_same_step(
+def test_gradient_accumulation_equals_the_whole_batch(
     tmp_path: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group, plain = "discriminator.discriminator.norm=group", "optimizer=adamw"
@@ -32,7 +32,7 @@ def test_a_batch_taken_in_parts_is_the_same_step(
     assert "accumulate_grad_batches=3" in capsys.readouterr().err
 
 
-def test_stage_one_trains_in_bfloat16(tmp_path: Path) -> None:
+def test_autoencoder_trains_in_bfloat16(tmp_path: Path) -> None:
     only = ["stage=autoencoder", "perceptual=none", "discriminator.discriminator.norm=group"]
     for precision in ("32-true", "bf16-mixed"):
         more = [

@@ -14,7 +14,7 @@ def config(accelerator: str, devices: object = 1) -> DictConfig:
     return OmegaConf.create({"trainer": {"accelerator": accelerator, "devices": devices}})
 
 
-def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_without_a_gpu_is_cpu_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of(config("cpu")) == device_of(config("auto")) == torch.device("cpu")
     for wanted in ("gpu", "cuda"):
@@ -24,7 +24,7 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         assert device_to_show_on(config(wanted)) == torch.device("cpu")
 
 
-def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_is_the_gpu_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for name in ("LOCAL_RANK", "SLURM_LOCALID"):
         monkeypatch.delenv(name, raising=False)

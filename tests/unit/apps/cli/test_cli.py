@@ -26,7 +26,7 @@ def _raise(error: BaseException) -> Callable[[DictConfig], None]:
     return act
 
 
-def test_train_gets_its_configuration_and_leaves_no_trace(
+def test_train_receives_its_configuration_and_leaves_no_environment(
     seen: SimpleNamespace, command: Command
 ) -> None:
     before = (list(sys.argv), os.environ.get("HYDRA_FULL_ERROR"))
@@ -42,7 +42,7 @@ def test_train_gets_its_configuration_and_leaves_no_trace(
     "argument",
     ["stages.diffusion.lrr=1", "schedul=cosine", "schedule=cosin", "seed=1,2", "~sampler", "--foo"],
 )
-def test_a_mistake_is_one_line_and_code_2(
+def test_hydra_mistake_is_one_line_and_exits_2(
     seen: SimpleNamespace, command: Command, argument: str
 ) -> None:
     code, out, err = command("train", argument)
@@ -51,28 +51,30 @@ def test_a_mistake_is_one_line_and_code_2(
     assert seen.cfg is None and list(Path.cwd().iterdir()) == []
 
 
-def test_values_are_checked_before_the_verb_is_imported(
+def test_values_are_checked_before_the_command_is_imported(
     seen: SimpleNamespace, command: Command
 ) -> None:
     code, _, err = command("train", "stages.diffusion.lr=abc")
     assert code == 2 and "stages.diffusion.lr" in err and seen.cfg is None
 
 
-def test_a_mistake_found_by_the_verb(seen: SimpleNamespace, command: Command) -> None:
+def test_user_error_of_a_command_is_one_line_and_exits_2(
+    seen: SimpleNamespace, command: Command
+) -> None:
     seen.act = _raise(UserError("no folder x:\n name one"))
     assert command("train") == (2, "", "ldmlab: error: no folder x: name one\n")
     code, _, err = command("train", "traceback=true")
     assert code == 2 and "Traceback" in err and err.endswith("no folder x: name one\n")
 
 
-def test_an_internal_failure_shows_its_traceback(seen: SimpleNamespace, command: Command) -> None:
+def test_internal_failure_shows_its_traceback(seen: SimpleNamespace, command: Command) -> None:
     seen.act = _raise(ZeroDivisionError("oh"))
     code, _, err = command("train")
     assert code == 1 and "ZeroDivisionError: oh" in err
     assert err.splitlines()[-1].startswith("ldmlab: error: internal failure")
 
 
-def test_interrupts_and_codes_pass_through(seen: SimpleNamespace, command: Command) -> None:
+def test_interrupts_and_exit_codes_pass_through(seen: SimpleNamespace, command: Command) -> None:
     seen.act = _raise(KeyboardInterrupt())
     assert command("train")[0] == 130
     seen.act = _raise(SystemExit(143))
@@ -90,12 +92,12 @@ def test_unknown_verbs_are_refused(command: Command) -> None:
     assert "verbs: train" in command("xyz")[2]
 
 
-def test_cfg_shows_the_configuration(seen: SimpleNamespace, command: Command) -> None:
+def test_cfg_job_shows_the_configuration(seen: SimpleNamespace, command: Command) -> None:
     code, out, _ = command("train", "--cfg", "job", "seed=9")
     assert code == 0 and OmegaConf.create(out).seed == 9 and seen.cfg is None
 
 
-def test_a_run_is_sampled_and_repeated(seen: SimpleNamespace, command: Command) -> None:
+def test_run_can_be_sampled_and_repeated(seen: SimpleNamespace, command: Command) -> None:
     assert command("train", "schedule=linear")[0] == 0
     run = Path("runs/toy/diffusion/abc=1")
     run.mkdir(parents=True)
@@ -121,7 +123,7 @@ sys.exit(3 if "seed=2" in sys.argv else 0)
 """
 
 
-def test_a_multirun_is_fresh_processes_and_survives_a_failure(
+def test_multirun_uses_fresh_processes_and_survives_a_failure(
     seen: SimpleNamespace,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,7 +142,7 @@ def test_a_multirun_is_fresh_processes_and_survives_a_failure(
     assert {path.name for path in Path("runs").iterdir()} == {".hydra"}
 
 
-def test_a_multirun_of_an_unknown_option_starts_nothing(
+def test_multirun_of_an_unknown_option_starts_nothing(
     seen: SimpleNamespace, command: Command
 ) -> None:
     code, _, err = command("train", "-m", "schedule=linear,cosin")

@@ -53,7 +53,7 @@ def _asked(calls: Path) -> list[list[str]]:
     return [json.loads(line) for line in calls.read_text().splitlines()]
 
 
-def test_a_job_has_a_process_for_each_device() -> None:
+def test_slurm_job_has_a_task_for_each_device() -> None:
     cfg = compose(
         ["launcher=slurm", "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2",
          "launcher.slurm.partition=big", "launcher.slurm.memory=64G",
@@ -73,7 +73,7 @@ def test_a_job_has_a_process_for_each_device() -> None:
     assert not [option for option in cpu.command if option.startswith("--gpus")]
 
 
-def test_the_job_trains_the_run_that_was_asked_for(tmp_path: Path, calls: Path) -> None:
+def test_slurm_job_trains_the_requested_run(tmp_path: Path, calls: Path) -> None:
     asked = [f"paths.runs={tmp_path}/runs", "seed=3", "schedule=linear", "data.limit=32"]
     cli.main(["train", *asked, "launcher=slurm"])
     (call,) = _asked(calls)
@@ -84,7 +84,7 @@ def test_the_job_trains_the_run_that_was_asked_for(tmp_path: Path, calls: Path) 
     assert stage_identity(cfg, keys) == stage_identity(compose(asked), keys)
 
 
-def test_a_multirun_submits_a_job_for_each_value(
+def test_slurm_multirun_submits_a_job_for_each_value(
     tmp_path: Path, calls: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["train", "-m", "seed=1,2", f"paths.runs={tmp_path}/runs", "launcher=slurm"])
@@ -101,7 +101,7 @@ def test_a_multirun_submits_a_job_for_each_value(
     assert names[0] in _asked(calls)[2]
 
 
-def test_workers_of_a_search_are_an_array() -> None:
+def test_slurm_sweep_workers_are_a_job_array() -> None:
     cfg = compose_search(
         ["sweep=optuna_lr", "workers=3", "launcher=slurm", "trainer=ddp", "trainer.devices=2"]
     )
@@ -125,7 +125,7 @@ def test_workers_of_a_search_are_an_array() -> None:
     ],
 )
 @pytest.mark.parametrize("several", [[], ["-m", "seed=1,2"]])
-def test_a_mistake_is_one_line(
+def test_slurm_mistake_is_reported_in_one_line(
     tmp_path: Path,
     calls: Path,
     capsys: pytest.CaptureFixture[str],
@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line(
     assert words in said and said.count("\n") == 1
 
 
-def test_without_slurm_one_line_says_so(
+def test_missing_slurm_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launch.shutil, "which", lambda name: None)
@@ -152,7 +152,7 @@ def test_without_slurm_one_line_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_template_saves_in_time_and_queues_again(tmp_path: Path) -> None:
+def test_slurm_template_signals_before_the_limit_and_requeues(tmp_path: Path) -> None:
     template = conf_dir() / "launcher" / "train.sbatch"
     options = [line.split()[1] for line in template.read_text().splitlines() if "#SBATCH" in line]
     assert {"--signal=USR1@120", "--requeue", "--open-mode=append"} <= set(options)

@@ -14,7 +14,7 @@ from ldmlab.apps.commands.describe import describe
 from ldmlab.apps.config.compose import compose
 
 
-def test_the_quickstart_is_what_it_builds() -> None:
+def test_describe_agrees_with_the_built_quickstart() -> None:
     cfg = compose(["experiment=quickstart"])
     described = describe(Blueprint.draw(cfg))
     spec = data_spec(cfg)
@@ -35,7 +35,7 @@ def test_the_quickstart_is_what_it_builds() -> None:
     assert got == pytest.approx(logits, rel=1e-6)
 
 
-def test_the_largest_model_is_described_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_describe_gives_json_for_the_largest_model(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["describe", "experiment=laion", "format=json"])
     described = json.loads(capsys.readouterr().out)
     trained = 1_454_294_526 - 39_098_682  # without the projection that is kept and frozen
@@ -54,7 +54,7 @@ def test_the_largest_model_is_described_for_programs(capsys: pytest.CaptureFixtu
     assert flops["training_step_of_680"] == 680 * step
 
 
-def test_stage_one_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_describe_covers_the_autoencoder_stage_alone(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["describe", "experiment=quickstart", "stage=autoencoder"])
     said = capsys.readouterr().out
     assert "encoder" in said and "GFLOP" in said and "unet" not in said and "schedule" not in said
@@ -63,7 +63,7 @@ def test_stage_one_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert described["training"]["stage"] == "autoencoder"
 
 
-def test_no_signal_left_is_null() -> None:
+def test_describe_gives_null_for_an_infinite_log_snr() -> None:
     cfg = compose(["experiment=quickstart", "schedule=zero_terminal_snr"])
     schedule = describe(Blueprint.draw(cfg))["schedule"]
     assert (schedule["alpha_bar_last"], schedule["log_snr_last"]) == (0.0, None)
@@ -78,7 +78,7 @@ def test_no_signal_left_is_null() -> None:
         ("format=xml", "format must be table or json"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_describe_mistake_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], argument: str, words: str
 ) -> None:
     with pytest.raises(SystemExit) as stop:

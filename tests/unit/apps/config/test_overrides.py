@@ -33,13 +33,13 @@ PROMPTS = (
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_text_survives_composition(conf: Path, prompt: str) -> None:
+def test_text_values_survive_composition(conf: Path, prompt: str) -> None:
     cfg = compose([f"prompt={prompt}"])
     assert OmegaConf.to_container(cfg, resolve=True)["prompt"] == prompt
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_text_survives_hydra_main_with_the_arguments_lightning_appends(
+def test_text_values_survive_hydra_main_with_lightning_arguments(
     seen: SimpleNamespace, command: Callable[..., tuple[int, str, str]], prompt: str
 ) -> None:
     appended = ('hydra.run.dir="."', "hydra.job.name=train_ddp_process_1")
@@ -49,7 +49,7 @@ def test_text_survives_hydra_main_with_the_arguments_lightning_appends(
 
 
 @given(st.text(alphabet=st.sampled_from("a '\"\\$}{,=[]()~#"), max_size=12))
-def test_unprotect_undoes_protect(text: str) -> None:
+def test_unprotect_inverts_protect(text: str) -> None:
     assert unprotect(protect(f"prompt={text}")) == f"prompt={text}"
 
 
@@ -65,7 +65,7 @@ def test_null_empties_a_path_but_is_a_word_in_a_prompt() -> None:
 
 
 @pytest.mark.parametrize("argument", ["~sampler", "~stages.diffusion.lr=1"])
-def test_deletion_is_refused(argument: str) -> None:
+def test_key_deletion_is_refused(argument: str) -> None:
     with pytest.raises(UserError, match="nothing may be deleted"):
         parse(argument)
 

@@ -33,7 +33,7 @@ def _changed(key: str, value: object) -> dict[str, object]:
     return config
 
 
-def test_the_id_is_stable_over_versions_and_key_order() -> None:
+def test_run_id_is_stable_over_versions_and_key_order() -> None:
     assert run_id(CONFIG) == run_id(dict(reversed(CONFIG.items())))
     assert len(run_id(CONFIG)) == 10
     assert run_id({"seed": 0, "lr": 1.0}) == run_id({"seed": 0.0, "lr": 1}) == "f4f5d80fef"
@@ -53,7 +53,7 @@ def test_the_id_is_stable_over_versions_and_key_order() -> None:
         ("resume", "never"),
     ],
 )
-def test_the_id_ignores_what_changes_no_result(key: str, value: object) -> None:
+def test_run_id_ignores_keys_without_effect_on_results(key: str, value: object) -> None:
     assert run_id(_changed(key, value)) == run_id(CONFIG)
 
 
@@ -68,7 +68,7 @@ def test_the_id_ignores_what_changes_no_result(key: str, value: object) -> None:
         ("trainer.deterministic", False),
     ],
 )
-def test_the_id_follows_what_changes_the_result(key: str, value: object) -> None:
+def test_run_id_changes_with_keys_that_change_results(key: str, value: object) -> None:
     assert run_id(_changed(key, value)) != run_id(CONFIG)
 
 
@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def test_every_path_into_a_run_finds_it(run: RunFolder) -> None:
+def test_find_run_accepts_every_path_into_a_run(run: RunFolder) -> None:
     checkpoint = run.checkpoints / "step-000100.ckpt"
     checkpoint.touch()
     paths = [run.path, run.path.parent / "latest", run.path.parent, checkpoint, run.config]
@@ -91,7 +91,7 @@ def test_every_path_into_a_run_finds_it(run: RunFolder) -> None:
     assert find_checkpoint(run.path).name == find_checkpoint(run.config).name == "last.ckpt"
 
 
-def test_only_what_killed_processes_left_is_swept(run: RunFolder) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(run: RunFolder) -> None:
     old, fresh = (run.checkpoints / f".last.ckpt.{pid}-0.part" for pid in (1, 2))
     for path in (old, fresh):
         path.touch()
@@ -100,12 +100,12 @@ def test_only_what_killed_processes_left_is_swept(run: RunFolder) -> None:
     assert list(run.checkpoints.iterdir()) == [fresh]
 
 
-def test_the_tree_can_be_moved(run: RunFolder, tmp_path: Path) -> None:
+def test_runs_folder_can_be_moved(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "moved")
     assert find_run(tmp_path / "moved/toy/diffusion/latest").path.name == run.path.name
 
 
-def test_latest_follows_the_newest_run(run: RunFolder, tmp_path: Path) -> None:
+def test_latest_points_at_the_newest_run(run: RunFolder, tmp_path: Path) -> None:
     again = RunFolder.create(tmp_path / "runs", "toy", "diffusion", "again")
     again.write_config(CONFIG)
     again.link_latest()
@@ -122,7 +122,7 @@ def test_latest_follows_the_newest_run(run: RunFolder, tmp_path: Path) -> None:
         ("nowhere", "which holds runs"),
     ],
 )
-def test_a_path_without_a_run_says_what_is_there(
+def test_path_without_a_run_says_what_is_there(
     run: RunFolder, tmp_path: Path, path: str, words: str
 ) -> None:
     with pytest.raises(UserError) as refused:
@@ -130,25 +130,25 @@ def test_a_path_without_a_run_says_what_is_there(
     assert words in str(refused.value) and path.rpartition("/")[2] in str(refused.value)
 
 
-def test_a_run_without_a_checkpoint_says_so(run: RunFolder) -> None:
+def test_run_without_a_checkpoint_says_so(run: RunFolder) -> None:
     with pytest.raises(UserError, match="no checkpoint yet"):
         find_checkpoint(run.path)
 
 
 @pytest.mark.parametrize("name", ["../up", "a=b", "", ".hidden", "a b", "latest"])
-def test_names_stay_inside_the_folder(tmp_path: Path, name: str) -> None:
+def test_run_names_cannot_leave_the_runs_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot name a folder"):
         RunFolder.create(tmp_path, "toy", "diffusion", name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_runs_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"paths\.runs"):
         RunFolder.create(tmp_path / "file", "toy", "diffusion", "a")
 
 
-def test_cards_are_read_back(run: RunFolder) -> None:
+def test_metric_cards_are_read_back(run: RunFolder) -> None:
     with pytest.raises(UserError, match="ldmlab evaluate"):
         run.read_card()
     run.write_card({"metrics": {"fd": {"value": 1.5}}})
@@ -158,7 +158,9 @@ def test_cards_are_read_back(run: RunFolder) -> None:
         run.read_card()
 
 
-def test_no_secret_reaches_the_folder(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_kept_out_of_the_run_folder(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdefsecret")
     run.write_config({"name": "a", "leak": "${oc.env:WANDB_API_KEY}"})
     run.write_environment()

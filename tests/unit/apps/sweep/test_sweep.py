@@ -80,7 +80,7 @@ def _calls(tmp_path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_failures_are_noted_and_nothing_is_done_twice(
+def test_failed_trials_are_recorded_and_not_repeated(
     tmp_path: Path, search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {0: "fail", 2: "nan"}
@@ -103,7 +103,7 @@ def test_failures_are_noted_and_nothing_is_done_twice(
     assert len(set(rates)) == 5 and all(1e-4 <= rate <= 1e-2 for rate in rates)
 
 
-def test_a_lagging_trial_is_ended_early(
+def test_lagging_trial_is_pruned(
     tmp_path: Path, search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = time.monotonic()
@@ -113,16 +113,14 @@ def test_a_lagging_trial_is_ended_early(
     assert "3 complete, 1 ended early" in capsys.readouterr().out
 
 
-def test_a_stopped_search_goes_on_with_the_same_trial(
-    tmp_path: Path, search: Callable[..., int]
-) -> None:
+def test_stopped_sweep_resumes_the_same_trial(tmp_path: Path, search: Callable[..., int]) -> None:
     assert search("sweep=optuna_lr", "n_trials=2", trials={0: "stop"}) == 143
     assert search("sweep=optuna_lr", "n_trials=2") == 0
     calls = _calls(tmp_path)
     assert calls[0] == calls[1] and calls[2]["run_id"].endswith("0001")
 
 
-def test_stage_one_is_trained_once_for_the_trials_that_share_it(
+def test_shared_autoencoder_is_trained_once_for_all_trials(
     tmp_path: Path, search: Callable[..., int]
 ) -> None:
     both = ["codec=normalized", "sweep=optuna_guidance", "logger=wandb", "n_trials=3"]
@@ -136,7 +134,7 @@ def test_stage_one_is_trained_once_for_the_trials_that_share_it(
     assert trials[0]["logger.wandb.group"] == f"quickstart-sweep-{study}"
 
 
-def test_values_on_the_command_line_are_searched() -> None:
+def test_ranges_on_the_command_line_become_the_search_space() -> None:
     cfg = compose_search([f"stages.diffusion.lr={_WIDE}", "schedule=cosine,linear", "seed=3"])
     assert cfg.seed == 3 and cfg.n_trials == 20
     assert list(cfg.sweep.space) == ["stages.diffusion.lr", "schedule"]
@@ -146,7 +144,7 @@ def test_values_on_the_command_line_are_searched() -> None:
         compose_search(["sweep=optuna_lr", "sweep.direction=up"])
 
 
-def test_spaces_are_read() -> None:
+def test_search_space_is_parsed() -> None:
     space = {
         "a": _WIDE, "b": "int(interval(1, 9))", "c": "range(2, 8, 2)", "d": "x,y",
         "e": "choice([1,2],[1,2,4])", "f": "range(0, 1, 0.25)",
@@ -160,19 +158,19 @@ def test_spaces_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["3", "glob(*)", "interval(1,", "interval(2,1)", "range(3,3)"])
-def test_what_is_no_set_of_values_is_refused(text: str) -> None:
+def test_invalid_search_space_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="guidance"):
         read_space({"guidance.scale": text})
 
 
 @pytest.mark.parametrize("name", [name for name in options()["sweep"] if name != "none"])
-def test_every_search_fits_the_default_experiment(name: str) -> None:
+def test_every_sweep_leaf_fits_the_default_experiment(name: str) -> None:
     cfg = compose_search([f"sweep={name}"])
     tried = compose(corner(cfg.sweep.space), base=cfg)
     assert OmegaConf.to_container(tried, resolve=True) != OmegaConf.to_container(cfg, resolve=True)
 
 
-def test_a_search_that_does_not_fit_starts_nothing(
+def test_sweep_that_does_not_compose_starts_nothing(
     tmp_path: Path, search: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     metric = "sweep.metric=val/loss"
@@ -185,7 +183,7 @@ def test_a_search_that_does_not_fit_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_optuna_one_line_says_what_to_install(
+def test_missing_optuna_says_what_to_install(
     search: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -196,7 +194,7 @@ def test_without_optuna_one_line_says_what_to_install(
     assert "pip install" in said and said.count("\n") == 1
 
 
-def test_workers_share_a_study_and_inherit_what_another_left(tmp_path: Path) -> None:
+def test_sweep_workers_share_a_study_and_take_over_abandoned_trials(tmp_path: Path) -> None:
     node = {"_target_": "optuna.samplers.RandomSampler"}
 
     def worker() -> Study:
@@ -217,7 +215,7 @@ def test_workers_share_a_study_and_inherit_what_another_left(tmp_path: Path) -> 
     assert [trial.value for trial in one.best()] == [0.5]
 
 
-def test_a_watched_job_is_told_to_stop(tmp_path: Path) -> None:
+def test_pruned_trial_process_is_stopped(tmp_path: Path) -> None:
     looks = iter([False, True])
     program = [sys.executable, "-S", "-c", "import time; print('here', flush=True); time.sleep(60)"]
     job = run_job(program, [], tmp_path / "log", lambda: next(looks))

@@ -8,7 +8,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.data.images.bad_samples import BadSamples
 
 
-def test_bad_samples_are_remembered_in_little_memory() -> None:
+def test_bad_samples_take_little_memory() -> None:
     bad_samples = BadSamples(10**12, 3, "here")
     for index in (10**12 - 1, 7, 7, 7 + 1032):
         bad_samples.add(index, "x")

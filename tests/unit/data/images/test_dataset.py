@@ -45,12 +45,12 @@ def load(data: ImageDataset, workers: int, steps: int = 8) -> list[torch.Tensor]
     return [batch.image for batch in loader]
 
 
-def test_bits_do_not_depend_on_the_workers(folder: Path) -> None:
+def test_image_bits_do_not_depend_on_the_workers(folder: Path) -> None:
     runs = [load(pictures(folder, flip=True, crop="random", resized=20), w) for w in (0, 2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_views_change_from_epoch_to_epoch_and_not_from_run_to_run(folder: Path) -> None:
+def test_transforms_change_between_epochs_and_not_between_runs(folder: Path) -> None:
     data = pictures(folder, flip=True, crop="random", resized=24)
     stream = iter(StepBatches(len(data), len(data), seed=1))
     first, second = ({int(v): v for v in next(stream)} for _ in range(2))
@@ -61,21 +61,21 @@ def test_views_change_from_epoch_to_epoch_and_not_from_run_to_run(folder: Path) 
     assert [(int(v), v.seed) for v in resumed] == [(int(v), v.seed) for v in second.values()]
 
 
-def test_a_visit_is_its_position_and_travels() -> None:
+def test_seeded_index_is_an_int_and_pickles() -> None:
     visit = pickle.loads(pickle.dumps(SeededIndex(5, 77)))
     assert visit == 5 and isinstance(visit, SeededIndex) and visit.seed == 77
     assert torch.as_tensor([visit]).tolist() == [5]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_files_are_replaced_and_counted(folder: Path, workers: int) -> None:
+def test_broken_images_are_replaced_and_counted(folder: Path, workers: int) -> None:
     data = pictures(folder)
     images = load(data, workers)
     assert sum(map(len, images)) == 40
     assert [Path(name).name for name in broken_files(data)] == ["03.jpg", "07.jpg", "11.jpg"]
 
 
-def test_a_substitute_depends_on_the_position_only(folder: Path) -> None:
+def test_substitute_image_depends_on_the_index_only(folder: Path) -> None:
     alone = pictures(folder)[3]
     after_others = pictures(folder)
     after_others.__getitems__([11, 7, 0, 5])
@@ -84,14 +84,14 @@ def test_a_substitute_depends_on_the_position_only(folder: Path) -> None:
     assert any(torch.equal(pictures(folder)[i].image, alone.image) for i in range(19) if i != 3)
 
 
-def test_beyond_the_limit_the_file_is_named(folder: Path) -> None:
+def test_broken_file_beyond_the_limit_is_named(folder: Path) -> None:
     data = pictures(folder, max_bad=2)
     data.__getitems__([3, 7])
     with pytest.raises(UserError, match=r"data\.max_bad=2 .*11\.jpg is no whole image"):
         data[11]
 
 
-def test_a_data_set_of_broken_files_ends(folder: Path) -> None:
+def test_data_set_of_broken_files_ends(folder: Path) -> None:
     for file in folder.glob("*.jpg"):
         file.write_bytes(b"")
     with pytest.raises(UserError, match="none of the 19 samples"):
@@ -99,7 +99,7 @@ def test_a_data_set_of_broken_files_ends(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_inspection_finds_everything(folder: Path, workers: int) -> None:
+def test_inspect_finds_every_kind_of_fault(folder: Path, workers: int) -> None:
     (folder / "05.jpg").write_bytes((folder / "02.jpg").read_bytes())
     report, earlier = Report(), {}
     for finding in inspect(pictures(folder), workers):
@@ -112,7 +112,7 @@ def test_the_inspection_finds_everything(folder: Path, workers: int) -> None:
     assert report.sizes == {(32, 32): 16}
 
 
-def test_a_batch_holds_the_pixels_that_are_seen_as_floats(folder: Path) -> None:
+def test_batch_holds_the_transformed_pixels_as_floats(folder: Path) -> None:
     data = pictures(folder, flip=True, crop="random", resized=24)
     visits = [SeededIndex(index, index + 1) for index in (0, 1, 2, 4)]
     image = data.__getitems__(visits).image

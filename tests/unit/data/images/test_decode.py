@@ -35,20 +35,20 @@ def close(a: torch.Tensor, b: Image.Image, tolerance: float) -> bool:
         ("TIFF", "CMYK", 1), ("WEBP", "RGB", 8), ("BMP", "RGB", 0), ("PPM", "RGB", 0),
     ],
 )  # fmt: skip
-def test_formats_and_modes(form: str, mode: str, tolerance: float) -> None:
+def test_decode_reads_formats_and_modes(form: str, mode: str, tolerance: float) -> None:
     image = PICTURE.convert(mode)
     assert close(decode_image(encoded(image, form)), image, tolerance)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_jpeg_is_decoded_as_pillow_does(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jpeg_is_decoded_as_pillow_does(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(PICTURE.convert(mode), "JPEG", quality=90)
     assert close(decode_image(data), Image.open(io.BytesIO(data)), 0)
     monkeypatch.setitem(sys.modules, "torchvision.io", None)
     assert close(decode_image(data), Image.open(io.BytesIO(data)), 0)
 
 
-def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
+def test_large_jpeg_is_decoded_at_reduced_size() -> None:
     data = encoded(PICTURE.resize((1024, 512), Image.Resampling.BICUBIC), "JPEG", quality=92)
     assert decode_image(data, min_side=64).shape == (3, 128, 256)
     assert decode_image(data, min_side=256).shape == (3, 512, 1024)
@@ -66,7 +66,7 @@ def test_transparent_pixels_show_the_background(mode: str) -> None:
     assert decode_image(encoded(image, "PNG"))[:, 0, 0].tolist() == [255, 255, 255]
 
 
-def test_a_transparent_palette_colour_shows_the_background() -> None:
+def test_transparent_palette_colour_shows_the_background() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 250, 0, 0])
     image.putpixel((0, 0), 0)
@@ -75,7 +75,7 @@ def test_a_transparent_palette_colour_shows_the_background() -> None:
     assert pixels[:, 1, 1].tolist() == [250, 0, 0]
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_sixteen_bit_images_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
     pixels = decode_image(encoded(Image.fromarray(ramp), "PNG"))
     assert torch.equal(pixels[0, 0].int(), torch.arange(256, dtype=torch.int))
@@ -91,14 +91,14 @@ def test_exif_orientation_is_applied(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
-def test_an_animation_gives_its_first_frame(form: str) -> None:
+def test_animation_gives_its_first_frame(form: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], duration=50)
     assert decode_image(data).float().mean() > 250
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 6), (3, 8, 6), (8, 6, 3)])
-def test_npy_in_each_layout(shape: tuple[int, ...]) -> None:
+def test_npy_is_read_in_each_layout(shape: tuple[int, ...]) -> None:
     file = io.BytesIO()
     np.save(file, np.full(shape, 7, np.uint8))
     pixels = decode_image(file.getvalue())
@@ -147,12 +147,12 @@ def floats() -> bytes:
     ],
     ids=["empty", "html", "jpeg", "start", "png", "cmyk", "eps", "bomb", "pickle", "floats"],
 )
-def test_what_cannot_be_used_says_why(data: bytes, words: str) -> None:
+def test_unusable_image_says_why(data: bytes, words: str) -> None:
     with pytest.raises(BrokenFileError, match=words):
         decode_image(data)
 
 
-def test_masks_keep_their_values() -> None:
+def test_mask_decoding_keeps_values() -> None:
     values = np.array([[0, 5], [181, 255]], np.uint8)
     grey, palette = Image.fromarray(values), Image.fromarray(values)
     palette.putpalette(bytes(range(256)) * 3)
@@ -161,7 +161,7 @@ def test_masks_keep_their_values() -> None:
         assert mask.tolist() == [[0, 5], [181, 255]]
 
 
-def test_masks_with_labels_from_one() -> None:
+def test_mask_labels_from_one_are_shifted() -> None:
     values = np.array([[0, 1, 150]], np.uint8)
     mask = LabelMap(encoded(Image.fromarray(values), "PNG"), 150, 1, 0).decode()
     assert mask.tolist() == [[255, 0, 149]]
@@ -174,7 +174,7 @@ def test_masks_with_labels_from_one() -> None:
         (PICTURE, "mask in colours"),
     ],
 )
-def test_masks_that_are_none(image: Image.Image, words: str) -> None:
+def test_unusable_mask_is_refused(image: Image.Image, words: str) -> None:
     with pytest.raises(BrokenFileError, match=words):
         LabelMap(encoded(image, "PNG"), 182).decode()
 
@@ -190,19 +190,19 @@ def test_masks_that_are_none(image: Image.Image, words: str) -> None:
         (b"a\0b", "a b"),
     ],
 )
-def test_captions_of_any_bytes(data: bytes, text: str) -> None:
+def test_caption_decoding_accepts_any_bytes(data: bytes, text: str) -> None:
     assert decode_text(data) == text
 
 
 @pytest.mark.parametrize("form", ["AVIF", "JPEG2000"])
-def test_newer_formats_are_read_where_pillow_does(form: str) -> None:
+def test_newer_formats_are_read_if_pillow_reads_them(form: str) -> None:
     Image.init()
     if form not in Image.SAVE:
         pytest.skip(f"Pillow lacks {form}")
     assert close(decode_image(encoded(PICTURE, form)), PICTURE, 6)
 
 
-def test_what_torchvision_cannot_decode_pillow_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_decodes_what_torchvision_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> torch.Tensor:
         raise RuntimeError("decode_jpeg, /build/decode_jpeg.cpp:171, Unsupported")
 
@@ -214,7 +214,7 @@ def test_what_torchvision_cannot_decode_pillow_may(monkeypatch: pytest.MonkeyPat
     assert ".cpp" not in str(error.value)
 
 
-def test_exif_that_is_none_spoils_no_pixels() -> None:
+def test_damaged_exif_is_ignored() -> None:
     data = encoded(PICTURE, "PNG", exif=b"Exif\0\0garbage")
     assert close(decode_image(data), PICTURE, 0)
     with pytest.raises(BrokenFileError, match="truncated"):
@@ -222,7 +222,7 @@ def test_exif_that_is_none_spoils_no_pixels() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0, 3), (3, 0, 0), (3, 4, 0)])
-def test_an_array_without_pixels_is_broken(shape: tuple[int, ...]) -> None:
+def test_empty_array_is_a_broken_file(shape: tuple[int, ...]) -> None:
     file = io.BytesIO()
     np.save(file, np.zeros(shape, np.uint8))
     with pytest.raises(BrokenFileError, match=r"holds uint8 of shape"):

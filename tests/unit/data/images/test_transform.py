@@ -27,7 +27,7 @@ def psnr(a: torch.Tensor, b: Image.Image) -> float:
 @pytest.mark.parametrize(
     ("side", "form"), [(128, "JPEG"), (1024, "JPEG"), (128, "PNG"), (40, "PNG")]
 )
-def test_pixels_are_those_of_a_bicubic_resize(side: int, form: str) -> None:
+def test_transform_equals_a_bicubic_resize(side: int, form: str) -> None:
     data = encode(SCENE.image.resize((side, side), Image.Resampling.BICUBIC), form)
     exact = Image.open(io.BytesIO(data)).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
     assert psnr(Transform(64)(Sample(data)).image, exact) >= 42
@@ -44,7 +44,7 @@ def sides() -> Sample:
 
 
 @pytest.mark.parametrize("crop", ["center", "random"])
-def test_image_and_mask_stay_together(crop: str) -> None:
+def test_transform_keeps_image_and_mask_aligned(crop: str) -> None:
     view = Transform(16, 20, crop=crop, flip=True, flip_captions="swap")
     mirrored = set()
     for seed in SEEDS:
@@ -67,19 +67,19 @@ def test_captions_that_name_a_side_are_not_mirrored() -> None:
     assert len({bool(Transform(16, flip=True)(silent, s).image[0, 0, 0] < 120) for s in SEEDS}) == 2
 
 
-def test_words_keep_their_capitals() -> None:
+def test_swapped_caption_words_keep_their_case() -> None:
     sample = Sample(sides().image, caption="Left of it, RIGHT of it, leftovers")
     captions = {Transform(16, flip=True, flip_captions="swap")(sample, s).caption for s in SEEDS}
     assert captions == {sample.caption, "Right of it, LEFT of it, leftovers"}
 
 
-def test_labels_of_sides_change_places() -> None:
+def test_mirrored_labels_are_swapped() -> None:
     view = Transform(16, flip=True, mirrored_labels=[(3, 7)], flip_captions="swap")
     masks = [view(sides(), seed).mask for seed in SEEDS]
     assert all(torch.equal(mask, masks[0]) for mask in masks)  # mirrored twice
 
 
-def test_a_view_depends_on_its_seed_alone() -> None:
+def test_transform_depends_on_its_seed_alone() -> None:
     view = Transform(32, 40, crop="random", flip=True)
     data = Sample(SCENE.encoded("PNG"))
     assert torch.equal(view(data, 3).image, view(data, 3).image)
@@ -87,7 +87,7 @@ def test_a_view_depends_on_its_seed_alone() -> None:
     assert torch.equal(view(data).image, Transform(32, 40)(data, 5).image)
 
 
-def test_a_mask_of_another_size_is_refused() -> None:
+def test_mask_of_another_size_is_refused() -> None:
     mask = LabelMap(encode(Image.new("L", (10, 10)), "PNG"), 8)
     with pytest.raises(BrokenFileError, match="64 x 48 pixels, and its mask 10 x 10"):
         Transform(16)(Sample(sides().image, mask=mask))
@@ -102,6 +102,6 @@ def test_a_mask_of_another_size_is_refused() -> None:
         ({"background": [0, 0]}, r"data\.background"),
     ],
 )
-def test_mistakes_name_their_key(options: dict[str, object], words: str) -> None:
+def test_transform_mistakes_name_their_key(options: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         Transform(16, **options)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def assert_same(cached: Batch, exact: Batch, tolerance: float = 5e-4) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 5e-4), ("bf16", 4e-3)])
-def test_reads_what_was_written(tmp_path: Path, dtype: str, tolerance: float) -> None:
+def test_latent_cache_round_trips(tmp_path: Path, dtype: str, tolerance: float) -> None:
     data = Small()
     written = write(tmp_path, data, dtype=dtype)
     cache = LatentCache(tmp_path)
@@ -120,7 +120,7 @@ def test_reads_what_was_written(tmp_path: Path, dtype: str, tolerance: float) ->
     assert Manifest.read(tmp_path) == written
 
 
-def test_texts_are_joined_and_shared_by_views_that_say_the_same(tmp_path: Path) -> None:
+def test_latent_cache_shares_text_states_of_equal_captions(tmp_path: Path) -> None:
     lengths, said = [3, 0, 2], ["one", "", "two"]
     states = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
 
@@ -158,7 +158,7 @@ def test_texts_are_joined_and_shared_by_views_that_say_the_same(tmp_path: Path) 
     assert LatentCache(tmp_path)[1].text.states.shape == (1, 0, 8)
 
 
-def test_can_be_read_by_hand(tmp_path: Path) -> None:
+def test_latent_shard_is_plain_safetensors(tmp_path: Path) -> None:
     data = Small()
     write(tmp_path, data)
     shard = load_file(tmp_path / "00001.safetensors")
@@ -172,7 +172,7 @@ def test_can_be_read_by_hand(tmp_path: Path) -> None:
     assert shard["caption"][start:end].tobytes().decode() == TEXTS[0]
 
 
-def test_a_deviation_of_zero_takes_no_room(tmp_path: Path) -> None:
+def test_latent_cache_stores_no_zero_std(tmp_path: Path) -> None:
     def flat(image: Tensor) -> LatentMoments:
         return LatentMoments(image[..., ::2, ::2], torch.zeros_like(image[..., ::2, ::2]))
 
@@ -182,7 +182,7 @@ def test_a_deviation_of_zero_takes_no_room(tmp_path: Path) -> None:
     assert written.error["std"] == {"largest": 0.0, "relative": 0.0}
 
 
-def test_processes_read_the_same_in_the_same_order(tmp_path: Path) -> None:
+def test_latent_cache_reads_the_same_in_worker_processes(tmp_path: Path) -> None:
     write(tmp_path, Small())
     cache = LatentCache(tmp_path)
     again = pickle.loads(pickle.dumps(cache))
@@ -194,7 +194,7 @@ def test_processes_read_the_same_in_the_same_order(tmp_path: Path) -> None:
         assert_same(again.__getitems__(indices), exact)
 
 
-def test_only_what_is_missing_or_damaged_is_written_again(tmp_path: Path) -> None:
+def test_latent_writer_rewrites_only_missing_or_damaged_shards(tmp_path: Path) -> None:
     data = Small()
     write(tmp_path, data)
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
@@ -215,7 +215,7 @@ def test_only_what_is_missing_or_damaged_is_written_again(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("spoil", ["truncate", "empty", "text", "foreign"])
-def test_a_damaged_file_is_named(tmp_path: Path, spoil: str) -> None:
+def test_damaged_latent_shard_is_named(tmp_path: Path, spoil: str) -> None:
     write(tmp_path, Small())
     path = shard_path(tmp_path, 1)
     if spoil == "foreign":
@@ -230,7 +230,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, spoil: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
+def test_missing_or_damaged_latent_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no manifest\.json"):
         LatentCache(tmp_path / "nowhere")
     write(tmp_path, Small())
@@ -261,7 +261,7 @@ def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_other_latents_are_refused_in_words(
+def test_latents_of_another_origin_are_refused(
     tmp_path: Path, changed: dict[str, object], words: str
 ) -> None:
     before = write(tmp_path, Small())
@@ -270,7 +270,7 @@ def test_other_latents_are_refused_in_words(
     assert Manifest.read(tmp_path) == before
 
 
-def test_numbers_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
+def test_latents_beyond_half_precision_are_refused(tmp_path: Path) -> None:
     def large(image: Tensor) -> LatentMoments:
         return LatentMoments(image[..., ::2, ::2] * 1e5, image[..., ::2, ::2] * 0)
 
@@ -285,7 +285,7 @@ def test_numbers_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "wide", Small(), large, dtype="bf16")
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path) -> None:
+def test_latent_writer_reports_a_full_disk_and_leaves_no_partial_file(tmp_path: Path) -> None:
     writer = LatentWriter(tmp_path, manifest(Small()))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
@@ -336,9 +336,7 @@ def visits(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("captions", ["keep", "swap"])
-def test_a_visit_sees_the_mirror_image_that_it_would_see_without_a_cache(
-    tmp_path: Path, captions: str
-) -> None:
+def test_latent_cache_flips_as_without_a_cache(tmp_path: Path, captions: str) -> None:
     data = ImageDataset(Gradients(tmp_path), Transform(8, flip=True, flip_captions=captions))
     folder = tmp_path / "latents"
     write(folder, data, variants=Variants(flips=True))
@@ -353,7 +351,7 @@ def test_a_visit_sees_the_mirror_image_that_it_would_see_without_a_cache(
 
 
 @pytest.mark.parametrize("flips", [False, True])
-def test_random_crops_are_some_of_those_of_training(tmp_path: Path, flips: bool) -> None:
+def test_cached_random_crops_are_those_of_training(tmp_path: Path, flips: bool) -> None:
     data = ImageDataset(Gradients(tmp_path), Transform(8, resized=16, crop="random", flip=flips))
     folder = tmp_path / "latents"
     variants = Variants(crops=3, flips=flips)

@@ -10,7 +10,7 @@ from ldmlab.data.sampling.block_shuffle import Blocks, WindowedEpoch
 
 @pytest.mark.parametrize("sizes", [[4], [3, 0, 5, 1], [1] * 20, [7, 100, 2, 30]])
 @pytest.mark.parametrize("window", [1, 6, 1000])
-def test_an_epoch_is_a_permutation_that_uses_few_blocks_at_a_time(sizes, window) -> None:
+def test_block_shuffle_permutes_with_few_open_blocks(sizes, window) -> None:
     blocks = Blocks(np.array(sizes), window)
     block = np.repeat(np.arange(len(sizes)), sizes)
     orders = [[WindowedEpoch(blocks, seed)[i] for i in range(sum(sizes))] for seed in (1, 1, 2)]
@@ -24,7 +24,7 @@ def test_an_epoch_is_a_permutation_that_uses_few_blocks_at_a_time(sizes, window)
             assert places[-1] - places[0] < window + max(sizes)
 
 
-def test_the_first_samples_keep_their_blocks() -> None:
+def test_block_shuffle_keeps_blocks_under_a_limit() -> None:
     blocks = Blocks(np.array([3, 4, 2]), 5)
     assert blocks.first(5).sizes.tolist() == [3, 2, 0]
     assert blocks.first(99).sizes.tolist() == [3, 4, 2]

@@ -6,7 +6,7 @@ from ldmlab.data.digits import Digits
 from ldmlab.data.sampling.datasets import StridedSubset
 
 
-def test_a_spread_part_holds_samples_of_the_whole() -> None:
+def test_strided_subset_spans_the_whole_data_set() -> None:
     whole = Digits("test", 8)
     part = StridedSubset(whole, 5)
     positions = part.__getitems__([0, 1, 2, 3, 4]).index.tolist()

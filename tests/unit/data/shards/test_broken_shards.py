@@ -16,7 +16,7 @@ HALF = b'{"caption": "sea \\ud83d"}'
 
 
 @pytest.mark.filterwarnings("ignore:.*shards are damaged")
-def test_a_shard_cut_short_gives_what_it_has(root: Path, shards) -> None:
+def test_truncated_shard_gives_its_whole_samples(root: Path, shards) -> None:
     whole = (root / "00002.tar").read_bytes()
     (root / "00002.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(UserWarning, match=r"1 of 4 shards are damaged.*00002\.tar is cut short"):
@@ -31,13 +31,13 @@ def test_a_shard_cut_short_gives_what_it_has(root: Path, shards) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"<html>not found</html>" * 99, b"\x1f\x8b" + b"z" * 2048])
-def test_a_shard_that_is_no_tar_is_passed_over(root: Path, shards, damage: bytes) -> None:
+def test_shard_that_is_no_tar_is_skipped(root: Path, shards, damage: bytes) -> None:
     (root / "00001.tar").write_bytes(damage)
     with pytest.warns(UserWarning, match=r"00001\.tar is no"):
         assert both(shards, root, max_bad=1) == [name for name in EVERY if name[0] != "1"]
 
 
-def test_a_member_damaged_within_a_shard_ends_it_there(root: Path, shards) -> None:
+def test_damaged_member_ends_its_shard(root: Path, shards) -> None:
     path = root / "00000.tar"
     whole = bytearray(path.read_bytes())
     at = whole.index(b"000000003.jpg")
@@ -47,7 +47,7 @@ def test_a_member_damaged_within_a_shard_ends_it_there(root: Path, shards) -> No
         assert both(shards, root, max_bad=1) == [n for n in EVERY if n not in ("0-3", "0-4")]
 
 
-def test_a_shard_that_vanishes_is_replaced_up_to_the_limit(root: Path, shards) -> None:
+def test_vanished_shard_is_replaced_up_to_the_limit(root: Path, shards) -> None:
     data = ImageDataset(shards("train", root, validation_share=1e-9), Transform(16), max_bad=7)
     (root / "00002.tar").unlink()
     seen = sum(stream(data, 4), ())
@@ -59,7 +59,9 @@ def test_a_shard_that_vanishes_is_replaced_up_to_the_limit(root: Path, shards) -
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_images_are_replaced_counted_and_named(tmp_path: Path, shards, workers: int) -> None:
+def test_bad_shard_images_are_replaced_counted_and_named(
+    tmp_path: Path, shards, workers: int
+) -> None:
     root = tmp_path / "r"
     root.mkdir()
     bad = {"b": b"<html>", "c": b"", "d": JPEG[:200], "e": b"cos\nsystem\n(S'true'\ntR."}
@@ -75,7 +77,9 @@ def test_bad_images_are_replaced_counted_and_named(tmp_path: Path, shards, worke
 
 
 @pytest.mark.filterwarnings("ignore:.*keys without an image")
-def test_names_are_labels_and_strangers_are_not_opened(tmp_path: Path, shards) -> None:
+def test_member_names_are_never_paths_and_unknown_members_stay_closed(
+    tmp_path: Path, shards
+) -> None:
     root = tmp_path / "r"
     root.mkdir()
     ran = tmp_path / "ran"
@@ -95,7 +99,7 @@ def test_names_are_labels_and_strangers_are_not_opened(tmp_path: Path, shards) -
     assert not ran.exists() and not list(tmp_path.rglob("evil*"))
 
 
-def test_captions_without_a_text_file_come_from_the_json(tmp_path: Path, shards) -> None:
+def test_shard_captions_fall_back_to_the_json(tmp_path: Path, shards) -> None:
     root = tmp_path / "r"
     root.mkdir()
     odd = {"list.jpg": JPEG, "list.json": b"[1]", "deep.jpg": JPEG, "deep.json": b"[" * 99_999}
@@ -103,14 +107,14 @@ def test_captions_without_a_text_file_come_from_the_json(tmp_path: Path, shards)
     assert both(shards, root) == ["", "", "", "of json"]
 
 
-def test_half_a_character_in_a_caption_spoils_no_shard(tmp_path: Path, shards) -> None:
+def test_lone_surrogate_in_a_shard_caption_is_tolerated(tmp_path: Path, shards) -> None:
     half = {f"{k}.{kind}": v for k in "ab" for kind, v in (("jpg", JPEG), ("json", HALF))}
     write_tar(tmp_path / "0.tar", half)
     assert both(shards, tmp_path / "0.tar") == ["sea ?", "sea ?"]
 
 
 @pytest.mark.filterwarnings("ignore:.*shards are damaged")
-def test_why_there_are_no_images_is_told(tmp_path: Path, shards) -> None:
+def test_shards_without_images_say_why(tmp_path: Path, shards) -> None:
     (tmp_path / "r").mkdir()
     dotted = {f"img.{k}.jpg": JPEG for k in range(3)}
     write_tar(tmp_path / "r" / "0.tar", dotted)

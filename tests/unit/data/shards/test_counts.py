@@ -53,7 +53,7 @@ def tell(**changed: int) -> None:
         )
 
 
-def test_a_second_start_reads_no_rows(root: Path, shards, monkeypatch) -> None:
+def test_second_start_reads_no_statistics_rows(root: Path, shards, monkeypatch) -> None:
     filters = Filters(min_side=100)
     before = both(shards, root, filters=filters)
     loaded: list[object] = []
@@ -68,7 +68,7 @@ def test_a_second_start_reads_no_rows(root: Path, shards, monkeypatch) -> None:
         shards("train", root, filters=Filters(min_caption=4))
 
 
-def test_a_shard_out_of_reach_today_is_counted_tomorrow(root: Path, shards) -> None:
+def test_unreachable_shard_is_counted_once_it_is_back(root: Path, shards) -> None:
     pattern, path = f"{root}/{{00000..00003}}.tar", root / "00002.tar"
     path.rename(root / "away")
     for _ in range(2):
@@ -78,7 +78,7 @@ def test_a_shard_out_of_reach_today_is_counted_tomorrow(root: Path, shards) -> N
     assert both(shards, pattern) == EVERY
 
 
-def test_the_identity_of_shards_costs_no_reading_and_moves_with_them(
+def test_shard_identity_needs_no_reading_and_survives_a_move(
     root: Path, shards, monkeypatch
 ) -> None:
     data = shards("train", root)
@@ -92,7 +92,7 @@ def test_the_identity_of_shards_costs_no_reading_and_moves_with_them(
     assert list(identity_of(shards("train", moved), 1)) != lines[0]
 
 
-def test_a_remote_store_is_asked_for_counts_only_and_for_shards_when_needed(
+def test_remote_store_reads_counts_first_and_shards_on_demand(
     root: Path, shards, far: dict[str, int], tmp_path: Path
 ) -> None:
     tell()
@@ -112,7 +112,7 @@ def test_a_remote_store_is_asked_for_counts_only_and_for_shards_when_needed(
     assert stream(fresh, 4, start=3) == steps[3:7]
 
 
-def test_statistics_that_tell_too_much_or_too_little_change_no_order(
+def test_wrong_shard_statistics_do_not_change_the_order(
     root: Path, shards, far: dict[str, int]
 ) -> None:
     tell(of_0=7, of_2=6)
@@ -124,7 +124,7 @@ def test_statistics_that_tell_too_much_or_too_little_change_no_order(
     assert name.startswith("memory://bucket/00000.tar (sample ")
 
 
-def test_shards_that_a_pattern_names_and_a_store_lacks_keep_the_others_unread(shards, far) -> None:
+def test_missing_shards_of_a_pattern_leave_the_others_unread(shards, far) -> None:
     tell()
     store = fsspec.filesystem("memory")
     for name in ("00001.tar", "00001_stats.json", "00002_stats.json"):

@@ -19,7 +19,7 @@ from ldmlab.data.shards.dataset import Shards
 from ldmlab.data.shards.locate import find_shards
 
 
-def test_patterns_name_shards(root: Path, shards, tmp_path: Path) -> None:
+def test_shard_patterns_expand(root: Path, shards, tmp_path: Path) -> None:
     assert both(shards, f"{root}/{{00000..00003}}.tar") == EVERY
     some = both(shards, f"{root}/0000{{0,3}}.tar")
     assert some == [name for name in EVERY if name[0] in "03"]
@@ -29,7 +29,7 @@ def test_patterns_name_shards(root: Path, shards, tmp_path: Path) -> None:
     assert names == [f"/a/{a}/{b}.tar" for a in "01" for b in ("08", "09", "10")]
 
 
-def test_one_shard_may_be_the_root(root: Path, shards) -> None:
+def test_single_shard_may_be_the_root(root: Path, shards) -> None:
     alone = both(shards, root / "00002.tar")
     assert alone == both(shards, f"file://{root}/00002.tar") == [n for n in EVERY if n[0] == "2"]
 
@@ -45,7 +45,7 @@ def test_one_shard_may_be_the_root(root: Path, shards) -> None:
         ("/nowhere", "does not exist"),
     ],
 )
-def test_what_is_no_place_of_shards_is_one_line(tmp_path: Path, root, said: str) -> None:
+def test_root_without_shards_is_reported_in_one_line(tmp_path: Path, root, said: str) -> None:
     ran = tmp_path / "ran"
     with pytest.raises(UserError, match=said) as raised:
         Shards("train", root and root.replace("{ran}", str(ran)), cache=tmp_path)
@@ -65,14 +65,14 @@ def served(root: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_shards_at_an_address_are_the_same_data(root: Path, served: str, shards, workers) -> None:
+def test_remote_shards_equal_local_ones(root: Path, served: str, shards, workers) -> None:
     pytest.importorskip("aiohttp", reason="fsspec reaches http through aiohttp")
     address = f"{served}/{{00000..00003}}.tar"
     far = ImageDataset(shards("train", address), Transform(16))
     assert stream(far, 8, workers) == stream(ImageDataset(shards("train", root), Transform(16)), 8)
 
 
-def test_fetched_shards_take_no_more_than_they_may(root: Path, tmp_path: Path) -> None:
+def test_fetched_shards_stay_within_the_disk_limit(root: Path, tmp_path: Path) -> None:
     size = max(path.stat().st_size for path in root.glob("*.tar"))
     shards = functools.partial(Shards, cache=tmp_path / "c", cache_gib=2 * size / 2**30, window=6)
     assert both(shards, f"file://{root}") == EVERY
@@ -88,7 +88,7 @@ def test_fetched_shards_take_no_more_than_they_may(root: Path, tmp_path: Path) -
     assert "file://" in broken_files(data)[0] and list((tmp_path / "c").rglob("*.part")) == []
 
 
-def test_what_killed_fetches_left_is_counted_and_goes_when_it_is_old(root: Path, tmp_path) -> None:
+def test_leftovers_of_killed_fetches_are_counted_and_removed(root: Path, tmp_path) -> None:
     cache, size = tmp_path / "c" / "shards", max(p.stat().st_size for p in root.glob("*.tar"))
     cache.mkdir(parents=True)
     left = cache / ".0.tar.12-ab.part"
@@ -101,7 +101,7 @@ def test_what_killed_fetches_left_is_counted_and_goes_when_it_is_old(root: Path,
     assert not left.exists()
 
 
-def test_the_index_is_made_once_and_again_for_a_changed_shard(root: Path, shards, capsys) -> None:
+def test_shard_index_is_rebuilt_only_for_a_changed_shard(root: Path, shards, capsys) -> None:
     shards("train", root)
     assert "indexing shards" in capsys.readouterr().err
     shards("train", root)
@@ -111,7 +111,7 @@ def test_the_index_is_made_once_and_again_for_a_changed_shard(root: Path, shards
     assert {"new", "newer"} <= set(both(shards, root))
 
 
-def test_a_folder_that_cannot_hold_the_index_is_named(root: Path, tmp_path: Path) -> None:
+def test_unwritable_shard_index_folder_is_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.cache: .*file/index cannot be written"):
         Shards("train", root, cache=tmp_path / "file")

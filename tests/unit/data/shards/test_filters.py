@@ -23,7 +23,7 @@ from ldmlab.data.shards.filters import Filters
         ({}, "abcdef"),
     ],
 )
-def test_filters_go_by_the_json(tmp_path: Path, shards, option, keys) -> None:
+def test_shard_filters_use_the_json(tmp_path: Path, shards, option, keys) -> None:
     root = tmp_path / "r"
     root.mkdir()
     write_tar(
@@ -47,7 +47,7 @@ def test_filters_go_by_the_json(tmp_path: Path, shards, option, keys) -> None:
     assert names == sorted(keys) and not spared & set(names)
 
 
-def test_filters_that_leave_nothing_are_named(root: Path, shards) -> None:
+def test_shard_filters_that_leave_nothing_are_named(root: Path, shards) -> None:
     with pytest.raises(UserError, match=r"17 images in 4 shards, and 0 of them pass the filters"):
         shards("train", root, filters=Filters(min_side=10_000))
     with pytest.raises(UserError, match=r"data\.nsfw=\['no'\] must be a list of UNLIKELY"):

@@ -19,14 +19,14 @@ from ldmlab.data.sampling.step_batches import StepBatches
 from ldmlab.data.shards.dataset import Shards, held_out_rows
 
 
-def test_a_limit_shuffles_what_it_leaves(root: Path, shards) -> None:
+def test_limited_shards_shuffle_the_remaining_samples(root: Path, shards) -> None:
     data = Subset(ImageDataset(shards("train", root), Transform(16)), 9)
     assert data.blocks is not None and data.blocks.sizes.sum() == 9
     order = islice(StepBatches(9, 3, 0, blocks=data.blocks), 3)
     assert sorted(i for batch in order for i in batch) == list(range(9))
 
 
-def test_an_epoch_shows_each_sample_once_with_any_number_of_workers(root: Path, shards) -> None:
+def test_laion_epoch_shows_each_sample_once_with_any_number_of_workers(root: Path, shards) -> None:
     data = ImageDataset(shards("train", root), Transform(16))
     assert len(data) == 16
     seen = stream(data, 8)
@@ -36,7 +36,7 @@ def test_an_epoch_shows_each_sample_once_with_any_number_of_workers(root: Path, 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resume_within_an_epoch_goes_on_where_it_was(root: Path, shards, workers) -> None:
+def test_laion_resumes_within_an_epoch(root: Path, shards, workers) -> None:
     data = ImageDataset(shards("train", root), Transform(16))
     again = ImageDataset(shards("train", root), Transform(16))
     assert stream(again, 4, workers, start=3) == stream(data, 7)[3:]
@@ -53,7 +53,7 @@ def _rank(rank: int, root: Path, cache: Path, out: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_see_what_one_sees(root: Path, shards, tmp_path: Path) -> None:
+def test_laion_two_processes_see_the_samples_of_one(root: Path, shards, tmp_path: Path) -> None:
     # Both start on an empty index.
     arguments = (root, tmp_path / "fresh", tmp_path / "out.json")
     torch.multiprocessing.start_processes(_rank, arguments, 2, start_method="fork")
@@ -63,7 +63,7 @@ def test_two_processes_see_what_one_sees(root: Path, shards, tmp_path: Path) -> 
     assert [tuple(a + b) for a, b in zip(*ranks, strict=True)] == alone
 
 
-def test_splits_share_the_samples_out(root: Path, shards) -> None:
+def test_laion_splits_are_disjoint_and_complete(root: Path, shards) -> None:
     assert both(shards, root) == EVERY
     assert both(shards, root, validation_share=0.5) == EVERY
     assert len(shards("validation", root, validation_share=1e-9)) == 1
@@ -71,7 +71,7 @@ def test_splits_share_the_samples_out(root: Path, shards) -> None:
     assert len(shards("train", root, validation_share=0.999)) == 1
 
 
-def test_held_out_samples_lie_in_few_shards() -> None:
+def test_laion_validation_samples_lie_in_few_shards() -> None:
     names, counts = [f"/data/{k:05d}.tar" for k in range(100)], np.full(100, 1000)
     held = held_out_rows(names, counts, 0.0213)
     assert held.sum() == 2130 and (held > 0).sum() == 3

@@ -40,14 +40,14 @@ def negative(size: int) -> bytes:
         ),
     ],
 )
-def test_headers_that_lie_are_named_and_end_the_archive(tmp_path: Path, archive: bytes) -> None:
+def test_wrong_tar_header_is_named_and_ends_the_archive(tmp_path: Path, archive: bytes) -> None:
     path = tmp_path / "0.tar"
     path.write_bytes(archive + b"\0" * 2 * BLOCK)
     with pytest.raises(UserError, match=r"0\.tar is no uncompressed tar archive at byte"):
         list(members(path))
 
 
-def test_a_huge_size_is_a_cut_archive(tmp_path: Path) -> None:
+def test_tar_member_larger_than_the_archive_is_a_truncation(tmp_path: Path) -> None:
     path = tmp_path / "0.tar"
     path.write_bytes(header(b"\x80" + (2**80).to_bytes(11, "big")) + b"\0" * BLOCK)
     with pytest.raises(UserError, match=r"0\.tar is (cut short|no uncompressed tar)"):

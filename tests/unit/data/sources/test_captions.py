@@ -45,14 +45,14 @@ def captions(root: Path, source: str, **options) -> dict[str, str]:
         'file_name,text\n0.jpg,"a ""red"" boat,\n\nat sea 0"\n' + ROWS[ROWS.index("1.jpg") :],
     ],
 )
-def test_tables_of_many_programs(tmp_path: Path, table: str) -> None:
+def test_caption_tables_of_many_programs_are_read(tmp_path: Path, table: str) -> None:
     write(tmp_path, *TEXTS)
     (tmp_path / "c.csv").write_text(table, encoding="utf-8", newline="")
     assert captions(tmp_path, "c.csv") == TEXTS
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
-def test_captions_of_windows_are_read_by_their_mark(tmp_path: Path, encoding: str) -> None:
+def test_caption_table_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
     # Windows' Notepad and Excel write "Unicode" so; \u0a0a holds two line ends as bytes.
     write(tmp_path, *TEXTS)
     mark = "" if encoding == "utf-16" else "\ufeff"
@@ -65,20 +65,20 @@ def test_captions_of_windows_are_read_by_their_mark(tmp_path: Path, encoding: st
     assert captions(tmp_path, "txt") == texts
 
 
-def test_a_line_in_another_encoding_spoils_no_other(tmp_path: Path) -> None:
+def test_caption_line_in_another_encoding_is_tolerated(tmp_path: Path) -> None:
     write(tmp_path, "0.jpg", "1.jpg")
     (tmp_path / "c.csv").write_bytes(b"file_name,text\n0.jpg,caf\xe9\n1.jpg,caf\xc3\xa9\n")
     assert captions(tmp_path, "c.csv") == {"0.jpg": "café", "1.jpg": "café"}
 
 
-def test_half_a_character_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_lone_surrogate_in_a_caption_table_is_tolerated(tmp_path: Path) -> None:
     write(tmp_path, "0.jpg", "1.jpg")
     rows = '{"file_name": "0.jpg", "text": "x\\ud83d"}\n \n{"file_name": "1.jpg", "text": null}\n'
     (tmp_path / "c.jsonl").write_text(rows)
     assert captions(tmp_path, "c.jsonl") == {"0.jpg": "x?", "1.jpg": ""}
 
 
-def test_hugging_face_keeps_a_table_in_each_split(tmp_path: Path) -> None:
+def test_caption_table_in_each_split_folder_is_read(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         write(tmp_path / split, *TEXTS)
         (tmp_path / split / "metadata.jsonl").write_text(JSONL.replace("sea", f"sea of {split}"))
@@ -89,7 +89,7 @@ def test_hugging_face_keeps_a_table_in_each_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["data/metadata.jsonl", "{root}/data/metadata.jsonl"])
 @pytest.mark.parametrize("images", [None, "data"])
-def test_paths_may_be_relative_to_the_table(tmp_path: Path, source: str, images) -> None:
+def test_caption_paths_may_be_relative_to_the_table(tmp_path: Path, source: str, images) -> None:
     write(tmp_path / "data", *TEXTS)
     (tmp_path / "data" / "metadata.jsonl").write_text(JSONL)
     found = captions(tmp_path, source.format(root=tmp_path), images=images)
@@ -97,7 +97,7 @@ def test_paths_may_be_relative_to_the_table(tmp_path: Path, source: str, images)
 
 
 @pytest.mark.parametrize("row", ["/data/0.jpg,x", "0,x", "0.jpg,", "sub/0.jpg,x"])
-def test_a_table_of_other_images_is_refused(tmp_path: Path, row: str) -> None:
+def test_caption_table_of_other_images_is_refused(tmp_path: Path, row: str) -> None:
     write(tmp_path, *TEXTS)
     (tmp_path / "c.csv").write_text(f"file_name,text\n{row}\n")
     with pytest.raises(
@@ -114,7 +114,7 @@ def test_images_without_any_text_file_are_refused(tmp_path: Path) -> None:
     assert captions(tmp_path, "txt") == {"0.jpg": "", "1.jpg": "", "2.jpg": "one"}
 
 
-def test_several_captions_for_an_image_are_refused(tmp_path: Path) -> None:
+def test_several_captions_of_an_image_are_refused(tmp_path: Path) -> None:
     write(tmp_path, *TEXTS)
     (tmp_path / "c.jsonl").write_text('{"file_name": "0.jpg", "text": ["a", "b"]}\n')
     with pytest.raises(UserError, match=r"caption of 0\.jpg in .* is a list: write one text"):

@@ -48,7 +48,7 @@ def labels(root: Path) -> list[int | None]:
     return [data.read(i).label for i in range(len(data))]
 
 
-def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
+def test_imagenet_class_has_one_index_in_both_splits(tmp_path: Path) -> None:
     write(tmp_path, *(f"train/{w}/0.JPEG" for w in WNIDS))
     write(tmp_path, *(f"val/{w}/0.JPEG" for w in WNIDS[1:]))
     assert ImageNet("validation", tmp_path, 3).classes == WNIDS and labels(tmp_path) == [1, 2]
@@ -57,14 +57,14 @@ def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
         ImageNet("validation", tmp_path, 3)
 
 
-def test_the_numbers_of_the_devkit_are_not_those_of_the_classes(root: Path) -> None:
+def test_imagenet_devkit_ids_are_not_class_indices(root: Path) -> None:
     (root / "meta.mat").write_bytes(meta())
     (root / TRUTH).write_text("1\n2\n3\n")
     assert labels(root) == [2, 0, 1]
 
 
 @pytest.mark.parametrize("truth", ["1\n2\n77\n", "1\n2\nx\n", "1\n2\n3\n"])
-def test_a_damaged_devkit_is_named(root: Path, truth: str) -> None:
+def test_imagenet_damaged_devkit_is_named(root: Path, truth: str) -> None:
     (root / "meta.mat").write_bytes(meta() if "3\n" not in truth else b"no table")
     (root / TRUTH).write_text(truth)
     with pytest.raises(UserError, match=r"ground_truth\.txt or data/meta\.mat .* is damaged"):
@@ -72,7 +72,7 @@ def test_a_damaged_devkit_is_named(root: Path, truth: str) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n")])
-def test_an_edited_table_of_kaggle_is_read(root: Path, spoil) -> None:
+def test_imagenet_edited_kaggle_table_is_read(root: Path, spoil) -> None:
     (root / "LOC_val_solution.csv").write_text(spoil(SOLUTION), encoding="utf-8", newline="")
     assert labels(root) == [0, 1, 2]
 
@@ -86,13 +86,13 @@ def test_an_edited_table_of_kaggle_is_read(root: Path, spoil) -> None:
         (SOLUTION[: SOLUTION.index("3,")].encode(), "class of 1 validation images"),
     ],
 )
-def test_a_damaged_table_of_kaggle_is_named(root: Path, table: bytes, said: str) -> None:
+def test_imagenet_damaged_kaggle_table_is_named(root: Path, table: bytes, said: str) -> None:
     (root / "LOC_val_solution.csv").write_bytes(table)
     with pytest.raises(UserError, match=said):
         ImageNet("validation", root, 3)
 
 
-def test_splits_may_have_different_forms(root: Path) -> None:
+def test_imagenet_splits_may_have_different_forms(root: Path) -> None:
     with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as tar:
         for k in (1, 2, 3):
             name = f"ILSVRC2012_val_{k:08d}.JPEG"
@@ -105,7 +105,7 @@ def test_splits_may_have_different_forms(root: Path) -> None:
     assert held.read(0).image == b"image of val/ILSVRC2012_val_00000001.JPEG"
 
 
-def test_what_lies_in_no_class_is_named(root: Path, tmp_path: Path) -> None:
+def test_imagenet_file_outside_class_folders_is_named(root: Path, tmp_path: Path) -> None:
     write(root, "train/lost+found/0.JPEG")
     with pytest.raises(UserError, match=r"lost\+found/0\.JPEG lies in no class folder"):
         ImageNet("train", root, 3)
@@ -114,7 +114,7 @@ def test_what_lies_in_no_class_is_named(root: Path, tmp_path: Path) -> None:
         ImageNet("train", words, 3)
 
 
-def test_the_split_that_is_not_there_is_named(root: Path) -> None:
+def test_imagenet_missing_split_is_named(root: Path) -> None:
     for path in (root / "val").iterdir():
         path.unlink()
     (root / "val").rmdir()

@@ -56,7 +56,7 @@ def pictures(root: Path, name: str, form: str, split: str = "train") -> ImageDat
 
 
 @pytest.mark.parametrize(("name", "form"), SPECIMENS)
-def test_splits_are_disjoint_and_batches_whole(root: Path, name: str, form: str) -> None:
+def test_layout_splits_are_disjoint_and_batches_complete(root: Path, name: str, form: str) -> None:
     train, held = (pictures(root, name, form, split) for split in ("train", "validation"))
     names = [[data.source.name(i) for i in range(len(data))] for data in (train, held)]
     assert len(train) and len(held) and not set(names[0]) & set(names[1])
@@ -82,7 +82,7 @@ def test_splits_are_disjoint_and_batches_whole(root: Path, name: str, form: str)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_imagenet_is_the_same_in_each_form(root: Path, split: str) -> None:
+def test_imagenet_is_equal_in_each_form(root: Path, split: str) -> None:
     def content(form: str) -> dict[str, tuple[int, bytes]]:
         data = layout(root, "imagenet", form, split)
         found = {}
@@ -97,7 +97,7 @@ def test_imagenet_is_the_same_in_each_form(root: Path, split: str) -> None:
         assert all(WNIDS[label] == name[:9] for name, (label, _) in folders.items())
 
 
-def test_a_folder_is_known_by_its_names_wherever_it_lies(root: Path) -> None:
+def test_layout_identity_does_not_depend_on_its_place(root: Path) -> None:
     layout = CelebAHQ("validation", root / "celebahq_jpg")
     # The lines under a hash that caches of latents hold: they may not change.
     assert list(identity_of(layout, 2)) == ["/00009.jpg", "/00010.jpg"]
@@ -105,7 +105,7 @@ def test_a_folder_is_known_by_its_names_wherever_it_lies(root: Path) -> None:
     assert list(identity_of(CelebAHQ("validation", moved), 2)) == list(identity_of(layout, 2))
 
 
-def test_palette_and_grey_masks_are_the_same(root: Path) -> None:
+def test_palette_and_grey_masks_are_equal(root: Path) -> None:
     grey, palette, ade = (
         layout(root, "landscapes", form) for form in ("grey", "palette", "ade20k")
     )
@@ -113,7 +113,7 @@ def test_palette_and_grey_masks_are_the_same(root: Path) -> None:
     assert set(ade.read(3).mask.decode().unique().tolist()) <= {*range(12), 255}
 
 
-def test_official_lists_split_any_form(root: Path, tmp_path: Path) -> None:
+def test_celebahq_official_lists_split_any_form(root: Path, tmp_path: Path) -> None:
     lists = root / "celebahq_npy"
     by_list = [
         CelebAHQ(split, root / "celebahq_jpg", str(lists / "celebahqtrain.txt"),
@@ -130,7 +130,7 @@ def test_official_lists_split_any_form(root: Path, tmp_path: Path) -> None:
         CelebAHQ("validation", root / "celebahq_jpg", None, str(short))
 
 
-def test_a_seeded_split_does_not_depend_on_the_rest(tmp_path: Path) -> None:
+def test_seeded_split_of_a_file_does_not_depend_on_the_others(tmp_path: Path) -> None:
     from ldmlab.data.sources.listing import held_out
 
     names = [f"{k}.jpg" for k in range(1000)]
@@ -144,7 +144,7 @@ def test_a_seeded_split_does_not_depend_on_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_wrong_root_is_one_line(name: str, tmp_path: Path) -> None:
+def test_wrong_data_root_is_reported_in_one_line(name: str, tmp_path: Path) -> None:
     options = {"num_classes": 3} if name == "imagenet" else DEFAULTS.get(name, {})
     (tmp_path / "file").write_text("")
     (tmp_path / "other" / "docs").mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_a_wrong_root_is_one_line(name: str, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_other_classes_than_configured_are_refused(root: Path) -> None:
+def test_class_count_other_than_configured_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"data\.num_classes=1000, .*holds 3 classes"):
         ImageNet("train", root / "imagenet_folders")
     with pytest.raises(UserError, match=r"set data\.num_classes=2"):
@@ -169,7 +169,9 @@ def test_other_classes_than_configured_are_refused(root: Path) -> None:
         ImageFolder("train", root / "celebahq_jpg", class_folders=True)
 
 
-def test_kaggle_without_its_table_says_what_to_add(root: Path, tmp_path: Path) -> None:
+def test_imagenet_kaggle_form_without_its_table_says_what_to_add(
+    root: Path, tmp_path: Path
+) -> None:
     (tmp_path / "ILSVRC").symlink_to(root / "imagenet_kaggle" / "ILSVRC")
     with pytest.raises(UserError, match=r"put LOC_val_solution\.csv"):
         ImageNet("validation", tmp_path, 3)
@@ -183,7 +185,7 @@ def test_kaggle_without_its_table_says_what_to_add(root: Path, tmp_path: Path) -
         (None, "cannot be read"),
     ],
 )
-def test_caption_tables_that_do_not_do(root: Path, tmp_path: Path, text, words: str) -> None:
+def test_unusable_caption_table_is_refused(root: Path, tmp_path: Path, text, words: str) -> None:
     (tmp_path / "a").symlink_to(root / "image_folder_plain" / "a")
     if text is not None:
         (tmp_path / "captions.csv").write_text(text)
@@ -191,7 +193,7 @@ def test_caption_tables_that_do_not_do(root: Path, tmp_path: Path, text, words: 
         ImageFolder("train", tmp_path, captions="captions.csv")
 
 
-def test_missing_captions_are_empty_and_odd_ones_are_taken(root: Path, tmp_path: Path) -> None:
+def test_missing_captions_are_empty_and_unusual_ones_are_kept(root: Path, tmp_path: Path) -> None:
     image = scenes(1, 16)[0].encoded()
     texts = {"a": b"", "b": b"x" * 100_000, "c": "🏠\0 בית".encode(), "d": b"caf\xe9", "e": None}
     for name, text in texts.items():
@@ -205,7 +207,7 @@ def test_missing_captions_are_empty_and_odd_ones_are_taken(root: Path, tmp_path:
     assert [data.caption(i) for i in range(5)] == ["", "x" * 100_000, "🏠 בית", "café", ""]
 
 
-def test_a_missing_mask_is_named(root: Path, tmp_path: Path) -> None:
+def test_missing_mask_is_named(root: Path, tmp_path: Path) -> None:
     make("landscapes", tmp_path / "l", "grey", 6, 16)
     (tmp_path / "l" / "masks" / "a" / "0000.png").unlink()
     data = ImageFolder("train", tmp_path / "l", "images", "masks", num_mask_labels=182)
@@ -214,7 +216,7 @@ def test_a_missing_mask_is_named(root: Path, tmp_path: Path) -> None:
         data.read(row)
 
 
-def test_nothing_is_made_over_something(tmp_path: Path) -> None:
+def test_make_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     with pytest.raises(UserError, match="is not overwritten"):
         make("celebahq", tmp_path)
@@ -223,7 +225,7 @@ def test_nothing_is_made_over_something(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
-def test_archives_with_long_and_odd_names_are_read_in_place(tmp_path: Path) -> None:
+def test_tar_with_long_and_unusual_names_is_read_in_place(tmp_path: Path) -> None:
     names = {"../../evil.jpg": b"1", "d/" + "n" * 150 + ".jpg": b"22" * 400, "ü.jpg": b""}
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         path = tmp_path / f"{form}.tar"
@@ -238,7 +240,7 @@ def test_archives_with_long_and_odd_names_are_read_in_place(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("keep", [700, 100, 0])
-def test_a_tar_cut_short_is_named(tmp_path: Path, keep: int) -> None:
+def test_truncated_tar_is_named(tmp_path: Path, keep: int) -> None:
     image = scenes(1, 64)[0].encoded()
     whole = tar_of({f"00000000{k}.{kind}": image for k in range(4) for kind in ("jpg", "txt")})
     (tmp_path / "00000.tar").write_bytes(whole[:keep])
@@ -248,7 +250,7 @@ def test_a_tar_cut_short_is_named(tmp_path: Path, keep: int) -> None:
     assert len(Shards("train", tmp_path)) + len(Shards("validation", tmp_path)) == 4
 
 
-def test_hidden_files_and_mac_leftovers_are_no_images(root: Path, tmp_path: Path) -> None:
+def test_hidden_files_and_mac_leftovers_are_ignored(root: Path, tmp_path: Path) -> None:
     for name in (".hidden.jpg", "__MACOSX/a.jpg", "Thumbs.db", "b.JPG", "c.jpeg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(scenes(1, 16)[0].encoded())
@@ -256,13 +258,13 @@ def test_hidden_files_and_mac_leftovers_are_no_images(root: Path, tmp_path: Path
     assert {Path(data.name(0)).name for data in both} == {"b.JPG", "c.jpeg"}
 
 
-def test_a_lone_training_folder_is_no_class(root: Path, tmp_path: Path) -> None:
+def test_lone_training_folder_is_no_class(root: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(root / "image_folder_classes")
     data = ImageFolder("validation", tmp_path, class_folders=True, num_classes=2)
     assert data.classes == ("day", "night") and len(data) == 1
 
 
-def test_npy_faces_are_those_of_the_arrays(root: Path) -> None:
+def test_npy_faces_equal_their_arrays(root: Path) -> None:
     data = layout(root, "celebahq", "npy")
     array = np.load(data.name(0))
     assert array.shape == (1, 3, 64, 64)
@@ -270,7 +272,7 @@ def test_npy_faces_are_those_of_the_arrays(root: Path) -> None:
     assert isinstance(ImageDataset(data, Transform(32))[0], Batch)
 
 
-def test_sidecar_masks_of_a_folder_are_not_its_images(root: Path, tmp_path: Path) -> None:
+def test_sidecar_masks_are_not_images(root: Path, tmp_path: Path) -> None:
     for k in range(3):
         (tmp_path / f"{k}.jpg").write_bytes(scenes(1, 16)[0].encoded())
     (tmp_path / "masks").mkdir()

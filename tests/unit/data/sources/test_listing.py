@@ -41,7 +41,7 @@ def both(root: Path, **options) -> list[ImageFolder]:
 # Names
 
 
-def test_links_in_circles_are_gone_through_once(tmp_path: Path) -> None:
+def test_cyclic_links_are_followed_once(tmp_path: Path) -> None:
     write(tmp_path, "a/0.jpg", "b/1.jpg")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "b" / "itself").symlink_to(tmp_path / "b" / "itself")
@@ -51,7 +51,7 @@ def test_links_in_circles_are_gone_through_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"new\nline.jpg", b"-f.jpg", b" [x]{y}=%20.jpg"])
-def test_a_file_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+def test_files_may_have_any_name(tmp_path: Path, name: bytes) -> None:
     write(tmp_path, "plain.jpg", "x.jpg")
     (tmp_path / "x.jpg").rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     layouts = both(tmp_path)
@@ -60,12 +60,12 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: bytes) -> None:
         assert layout.name(0).isprintable() and layout.name(0).encode()
 
 
-def test_what_cannot_be_printed_is_escaped() -> None:
+def test_unprintable_file_names_are_escaped() -> None:
     assert shown("a/ü 🏠.jpg") == "a/ü 🏠.jpg"
     assert shown("a\nb\udce9\x1b[2J") == "a\\nb\\udce9\\x1b[2J"
 
 
-def test_names_keep_what_they_are_and_one_long_name_costs_nothing() -> None:
+def test_names_round_trip_and_one_long_name_costs_no_memory() -> None:
     names = ["a", "ü" * 100, "caf\udce9", "", "b"]
     held = Names(names)
     assert [held[k] for k in range(5)] == names and held[-1] == "b" and len(held) == 5
@@ -75,7 +75,7 @@ def test_names_keep_what_they_are_and_one_long_name_costs_nothing() -> None:
     assert sum(getattr(v, "nbytes", len(v)) for v in vars(many).values()) < 200_000
 
 
-def test_seeds_of_plain_names_are_those_they_were() -> None:
+def test_file_name_seeds_are_stable() -> None:
     assert derive_seed("split", "a.jpg") == 5650964084871274669
     assert derive_seed("split", "caf\udce9") != derive_seed("split", "caf\udcea")
 
@@ -84,7 +84,7 @@ def test_seeds_of_plain_names_are_those_they_were() -> None:
 
 
 @pytest.mark.parametrize("layout", [ImageFolder, CelebAHQ])
-def test_closed_folders_are_named(tmp_path: Path, layout, monkeypatch) -> None:
+def test_unreadable_folder_is_named(tmp_path: Path, layout, monkeypatch) -> None:
     write(tmp_path / "data", "a.jpg", "b.jpg", "sub/c.jpg")
     scandir = os.scandir
 
@@ -102,7 +102,7 @@ def test_closed_folders_are_named(tmp_path: Path, layout, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("layout", [ImageFolder, CelebAHQ])
-def test_one_image_is_too_few_to_share_out(tmp_path: Path, layout) -> None:
+def test_single_image_cannot_be_split(tmp_path: Path, layout) -> None:
     write(tmp_path, "0.jpg")
     with pytest.raises(UserError, match=rf"{tmp_path} holds 1 image; .*change data\.root"):
         layout("train", tmp_path)
@@ -111,7 +111,7 @@ def test_one_image_is_too_few_to_share_out(tmp_path: Path, layout) -> None:
 # Classes
 
 
-def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
+def test_image_folder_class_has_one_index_in_both_splits(tmp_path: Path) -> None:
     write(tmp_path, *(f"train/{c}/{k}.jpg" for c in "abc" for k in range(2)))
     write(tmp_path, "val/b/0.jpg", "val/c/0.jpg")
     held = ImageFolder("validation", tmp_path, class_folders=True)
@@ -122,7 +122,7 @@ def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
         ImageFolder("validation", tmp_path, class_folders=True)
 
 
-def test_a_root_too_high_is_no_single_class(tmp_path: Path) -> None:
+def test_root_above_the_class_folders_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "data/a/0.jpg", "data/b/0.jpg")
     with pytest.raises(UserError, match=r"holds one class folder, data: let data\.root be"):
         ImageFolder("train", tmp_path, class_folders=True)
@@ -130,7 +130,7 @@ def test_a_root_too_high_is_no_single_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("masks", ["masks", "./masks/", "{root}/masks"])
-def test_masks_within_the_images_are_neither_images_nor_a_class(tmp_path: Path, masks: str) -> None:
+def test_mask_folder_within_the_images_is_no_class(tmp_path: Path, masks: str) -> None:
     write(tmp_path, "a/0.jpg", "b/0.jpg")
     for name in "ab":
         (tmp_path / "masks" / name).mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_masks_within_the_images_are_neither_images_nor_a_class(tmp_path: Path, 
 # Lists
 
 
-def test_lists_that_leave_nothing_or_mean_nothing_are_refused(tmp_path: Path) -> None:
+def test_empty_or_useless_validation_lists_are_refused(tmp_path: Path) -> None:
     root = write(tmp_path / "plain", "0.jpg", "1.jpg")
     listed = tmp_path / "list.txt"
     listed.write_text("0.jpg\n1.jpg\n")
@@ -155,7 +155,7 @@ def test_lists_that_leave_nothing_or_mean_nothing_are_refused(tmp_path: Path) ->
         ImageFolder("train", folders, validation_list=str(listed))
 
 
-def test_lists_of_faces_share_no_face_and_leave_some(tmp_path: Path) -> None:
+def test_celebahq_lists_must_be_disjoint_and_leave_training_images(tmp_path: Path) -> None:
     root = write(tmp_path / "faces", *(f"{k}.jpg" for k in range(3)))
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("imgHQ00000.npy\r\nimgHQ00001.npy\r\n", encoding="utf-8-sig")
@@ -168,14 +168,14 @@ def test_lists_of_faces_share_no_face_and_leave_some(tmp_path: Path) -> None:
         CelebAHQ("train", root, None, str(first))
 
 
-def test_masks_of_faces_are_no_faces_from_one_folder_above(tmp_path: Path) -> None:
+def test_celebahq_masks_are_not_images_from_a_folder_above(tmp_path: Path) -> None:
     write(tmp_path, *(f"CelebAMask-HQ/CelebA-HQ-img/{k}.jpg" for k in range(4)))
     write(tmp_path, *(f"CelebAMask-HQ/CelebAMask-HQ-mask-anno/0/{k}_hair.png" for k in range(4)))
     for root in (tmp_path, tmp_path / "CelebAMask-HQ"):
         assert len(CelebAHQ("train", root)) + len(CelebAHQ("validation", root)) == 4
 
 
-def test_a_link_to_nothing_is_a_broken_file(tmp_path: Path) -> None:
+def test_dangling_link_is_a_broken_file(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
     layouts = both(tmp_path)
@@ -184,6 +184,6 @@ def test_a_link_to_nothing_is_a_broken_file(tmp_path: Path) -> None:
         row.read(0)
 
 
-def test_an_unknown_split_is_told_the_nearest() -> None:
+def test_unknown_split_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match=r"did you mean 'validation'\? choose one of: train, valid"):
         check_split("valid")

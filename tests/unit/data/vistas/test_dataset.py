@@ -14,7 +14,7 @@ from ldmlab.data.vistas.dataset import SPLITS, Vistas
 from ldmlab.data.vistas.materials import MASK_LABELS
 
 
-def test_a_batch_holds_what_its_scenes_say() -> None:
+def test_vistas_batch_agrees_with_its_scenes() -> None:
     data = Vistas("train", 100, image_size=32)
     batch = data.__getitems__([5, 2, 99])
     assert batch.image is not None and batch.mask is not None and batch.label is not None
@@ -32,7 +32,7 @@ def test_a_batch_holds_what_its_scenes_say() -> None:
     )
 
 
-def test_items_do_not_depend_on_the_batch_or_the_worker() -> None:
+def test_vistas_items_do_not_depend_on_batch_or_worker() -> None:
     data = Vistas("test", 8)
     alone = torch.cat([data[i].image for i in range(8)])  # type: ignore[misc]
     together = data.__getitems__(list(range(8))).image
@@ -42,7 +42,7 @@ def test_items_do_not_depend_on_the_batch_or_the_worker() -> None:
     assert torch.equal(alone, loaded)
 
 
-def test_splits_share_no_index_and_compositions_are_their_own() -> None:
+def test_vistas_splits_are_disjoint_and_hold_out_compositions() -> None:
     spans = sorted((span.start, span.stop) for span in SPLITS.values())
     assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
     for split in SPLITS:
@@ -50,7 +50,7 @@ def test_splits_share_no_index_and_compositions_are_their_own() -> None:
         assert held_out.all() if split == "compositions" else not held_out.any()
 
 
-def test_another_seed_is_another_world() -> None:
+def test_vistas_seed_changes_the_images() -> None:
     one, two = (Vistas("train", 50, seed=seed).__getitems__(range(50)) for seed in (0, 1))
     assert one.caption != two.caption
 
@@ -65,12 +65,12 @@ def test_another_seed_is_another_world() -> None:
         ({"num_samples": 10**9 + 1}, "data.num_samples"),
     ],
 )
-def test_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
+def test_vistas_mistakes_name_their_key(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Vistas(**settings)  # type: ignore[arg-type]
 
 
-def test_positions_outside_are_refused() -> None:
+def test_vistas_index_outside_is_refused() -> None:
     with pytest.raises(IndexError):
         Vistas("train", 10)[10]
     with pytest.raises(IndexError):

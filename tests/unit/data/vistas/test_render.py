@@ -18,7 +18,7 @@ def area(label: str) -> np.ndarray:
     return (MASK_LABELS.index(label) == MASKS).sum((1, 2))
 
 
-def test_an_image_does_not_depend_on_its_batch() -> None:
+def test_rendered_image_does_not_depend_on_its_batch() -> None:
     rows = [700, 3, 41]
     images, masks = render(SCENES[rows], 32)
     assert np.array_equal(images, IMAGES[rows])
@@ -26,7 +26,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_the_same_scene_at_another_size(size: int) -> None:
+def test_rendered_scene_agrees_across_sizes(size: int) -> None:
     images, masks = render(SCENES[:24], size)
     step = size // 32
     small = images.reshape(24, 32, step, 32, step, 3).mean((2, 4))
@@ -36,7 +36,7 @@ def test_the_same_scene_at_another_size(size: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["house", "tree", "boat"])
-def test_masks_show_the_object_exactly_where_it_was_asked(kind: str) -> None:
+def test_masks_show_the_object_where_it_was_placed(kind: str) -> None:
     asked = SCENES.object == SLOTS["object"].index(kind)
     assert (area(kind)[~asked] == 0).all()
     assert area(kind)[asked].min() >= 50
@@ -61,7 +61,7 @@ def test_masks_show_clouds_in_cloudy_skies_only() -> None:
     assert (area("cloud")[SCENES.sky == 1] > 5).all()
 
 
-def test_the_disc_does_not_tell_the_time() -> None:
+def test_sun_or_moon_disc_does_not_tell_the_time() -> None:
     shown = [(area("disc") > 0)[SCENES.time == time].mean() for time in range(3)]
     sizes = [area("disc")[(SCENES.time == time) & (area("disc") > 0)].mean() for time in range(3)]
     assert np.ptp(shown) < 0.1
@@ -74,20 +74,20 @@ def test_nights_are_dark_but_not_black() -> None:
     assert bright[2] > 60
 
 
-def test_mean_colours_do_not_tell_the_class() -> None:
+def test_mean_colour_does_not_tell_the_class() -> None:
     means, labels = IMAGES.mean((1, 2)), SCENES.label
     centres = np.stack([means[:800][labels[:800] == k].mean(0) for k in range(12)])
     nearest = ((means[800:, None] - centres) ** 2).sum(-1).argmin(1)
     assert (nearest == labels[800:]).mean() < 0.2
 
 
-def test_every_nuisance_number_is_used_once() -> None:
+def test_every_nuisance_uniform_is_used_once() -> None:
     canvas = renderer._Canvas(SCENES[:2], 8)
     canvas.paint()
     assert canvas._next == JITTERS
 
 
-def test_known_pictures() -> None:
+def test_rendered_world_has_known_means_and_areas() -> None:
     """The packaged judges were trained on these pictures: a changed world needs new ones."""
     assert IMAGES[:100].mean((0, 1, 2)) == pytest.approx(KNOWN_MEANS, abs=0.02)
     assert np.bincount(MASKS[:100].ravel(), minlength=12) == pytest.approx(KNOWN_AREAS, abs=5)

@@ -14,7 +14,7 @@ from ldmlab.data.vistas.hashing import uniforms
 from ldmlab.data.vistas.scene import CLASSES, SLOTS, is_held_out, sample_scenes
 
 
-def test_uniforms_depend_on_position_only_and_look_uniform() -> None:
+def test_scene_uniforms_depend_on_index_only_and_are_uniform() -> None:
     values = uniforms(3, np.arange(20_000), 4)
     picked = uniforms(3, np.array([17, 5]), 2)
     assert np.array_equal(picked, values[[17, 5], :2])
@@ -26,7 +26,7 @@ def test_uniforms_depend_on_position_only_and_look_uniform() -> None:
     assert not np.any(uniforms(3, np.arange(100), 4, stream=1) == values[:100])
 
 
-def test_a_fresh_process_draws_the_same_scenes() -> None:
+def test_scenes_are_equal_in_a_fresh_process() -> None:
     code = (
         "import numpy as np; from ldmlab.data.vistas.caption import captions;"
         "from ldmlab.data.vistas.scene import sample_scenes;"
@@ -49,7 +49,7 @@ def test_held_out_compositions_are_balanced() -> None:
     assert np.bincount(time[hidden]).tolist() == [4, 4, 4]
 
 
-def test_held_out_compositions_appear_on_demand_only() -> None:
+def test_held_out_compositions_appear_only_on_request() -> None:
     normal = sample_scenes(0, np.arange(20_000))
     special = sample_scenes(0, np.arange(3_000), held_out=True)
     assert not normal.held_out.any()
@@ -58,7 +58,7 @@ def test_held_out_compositions_appear_on_demand_only() -> None:
     assert len(triples) == 12
 
 
-def test_slots_are_uniform_and_do_not_tell_each_other() -> None:
+def test_scene_slots_are_uniform_and_independent() -> None:
     scenes = sample_scenes(0, np.arange(30_000))
     shown = scenes.object > 0
     for slot, values in SLOTS.items():
@@ -74,7 +74,7 @@ def test_slots_are_uniform_and_do_not_tell_each_other() -> None:
     assert sorted(set(scenes.label.tolist())) == list(range(len(CLASSES))) == list(range(12))
 
 
-def test_scenes_can_be_picked() -> None:
+def test_scenes_can_be_indexed() -> None:
     scenes = sample_scenes(0, np.arange(20))
     assert captions(scenes[[3, 7]]) == (captions(scenes)[3], captions(scenes)[7])
     assert len(scenes[4:9]) == 5
@@ -82,7 +82,7 @@ def test_scenes_can_be_picked() -> None:
         scenes.slot("weather")
 
 
-def test_captions_are_short_and_parse_back() -> None:
+def test_scene_captions_are_short_and_parse_back() -> None:
     scenes = sample_scenes(1, np.arange(3_000))
     texts = captions(scenes)
     assert max(len(text.split()) for text in texts) <= 19
@@ -93,7 +93,7 @@ def test_captions_are_short_and_parse_back() -> None:
     assert captions(again) == texts
 
 
-def test_a_caption_reads_as_english() -> None:
+def test_scene_caption_reads_as_english() -> None:
     text = "a red house on the left of a snowfield with mountains under a clear sky at night"
     assert parse(text) == {
         "colour": "red",
@@ -107,7 +107,7 @@ def test_a_caption_reads_as_english() -> None:
     assert captions(scenes_from_captions([text])) == (text,)
 
 
-def test_parse_leaves_open_what_is_not_said() -> None:
+def test_parse_leaves_unnamed_slots_open() -> None:
     assert parse("A blue boat, at sunset.") == {
         "colour": "blue",
         "object": "boat",
@@ -116,7 +116,7 @@ def test_parse_leaves_open_what_is_not_said() -> None:
     assert scenes_from_captions(["a boat"]).ground.tolist() == [-1]
 
 
-def test_parse_refuses_other_worlds() -> None:
+def test_parse_refuses_unknown_or_conflicting_words() -> None:
     with pytest.raises(UserError, match=r"'hause'.*did you mean 'house'"):
         parse("a red hause")
     with pytest.raises(UserError, match="'zeppelin'"):

@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_mild_changes_stay_near() -> None:
+def test_mild_corruptions_stay_near() -> None:
     images, _ = pictures(ALL)
     changed = mild(images, torch.Generator().manual_seed(0))
     error = ((changed - images) / 2).square().mean((1, 2, 3))
@@ -60,7 +60,7 @@ def test_counter_examples_are_seeded_and_far_from_the_truth(
         assert ((first - images).abs() < 0.02).all(dim=1).float().mean() > 0.55
 
 
-def test_training_batches_ask_for_what_can_be_answered() -> None:
+def test_judge_training_batches_have_consistent_answers() -> None:
     images, answers = judge_batch(4, torch.Generator().manual_seed(0))
     again, _ = judge_batch(4, torch.Generator().manual_seed(0))
     assert torch.equal(images, again)

@@ -49,7 +49,7 @@ def rng() -> Generator:
 
 @pytest.mark.parametrize("scenes", [TEST, UNSEEN], ids=["test", "compositions"])
 @pytest.mark.parametrize("degrade", [False, True], ids=["plain", "mild"])
-def test_the_judge_reads_landscapes(scenes: Scenes, degrade: bool) -> None:
+def test_judge_reads_landscapes(scenes: Scenes, degrade: bool) -> None:
     images, masks = pictures(scenes)
     images = mild(images, rng()) if degrade else images
     metrics = judge_conditional(load_judge(), images, scenes)
@@ -63,7 +63,7 @@ def test_the_judge_reads_landscapes(scenes: Scenes, degrade: bool) -> None:
     assert mask_miou(load_judge(), images, masks) >= 0.92
 
 
-def test_shuffled_requests_are_met_by_chance() -> None:
+def test_judge_scores_shuffled_requests_at_chance() -> None:
     images, _ = pictures(TEST)
     order = np.random.default_rng(0).permutation(len(TEST))
     metrics = judge_conditional(load_judge(), images, TEST[order])
@@ -75,14 +75,14 @@ def test_shuffled_requests_are_met_by_chance() -> None:
 
 
 @pytest.mark.parametrize("ruin", RUINS)
-def test_ruins_are_no_landscapes(ruin: Callable[[Tensor, Generator], Tensor]) -> None:
+def test_judge_rejects_ruined_images(ruin: Callable[[Tensor, Generator], Tensor]) -> None:
     images = ruin(pictures(SHOWN)[0], rng())
     assert valid_rate(load_judge(), images) < 0.06
     assert judge_conditional(load_judge(), images, SHOWN)["caption_accuracy"] < 0.06
 
 
 @pytest.mark.parametrize("broken", BROKEN_OBJECTS)
-def test_broken_objects_have_no_name(broken: Callable[[Scenes, Generator], Tensor]) -> None:
+def test_judge_rejects_broken_objects(broken: Callable[[Scenes, Generator], Tensor]) -> None:
     images = broken(SHOWN, rng())
     judge = load_judge()
     with torch.inference_mode():
@@ -95,7 +95,7 @@ def test_broken_objects_have_no_name(broken: Callable[[Scenes, Generator], Tenso
     assert metrics["slot/ground"] > 0.9
 
 
-def test_larger_images_are_judged_the_same() -> None:
+def test_judge_agrees_on_larger_images() -> None:
     images, masks = pictures(TEST[:60], 64)
     metrics = judge_conditional(load_judge(), images, TEST[:60])
     assert metrics["caption_accuracy"] >= 0.96
@@ -103,7 +103,7 @@ def test_larger_images_are_judged_the_same() -> None:
     assert mask_miou(load_judge(), images, masks) > 0.88
 
 
-def test_open_slots_are_not_asked() -> None:
+def test_judge_skips_open_slots() -> None:
     images, _ = pictures(SHOWN[:40])
     asked = scenes_from_captions(["under the sky"] * 40)
     metrics = judge_conditional(load_judge(), images, asked)
@@ -111,12 +111,12 @@ def test_open_slots_are_not_asked() -> None:
     assert set(metrics.values()) == {1.0}
 
 
-def test_every_image_needs_a_scene() -> None:
+def test_judge_needs_a_scene_for_every_image() -> None:
     with pytest.raises(ValueError, match="2 images cannot be judged by 3 scenes"):
         judge_conditional(load_judge(), torch.zeros(2, 3, 32, 32), TEST[:3])
 
 
-def test_distances_order_degradations() -> None:
+def test_frechet_world_orders_degradations() -> None:
     judge = load_judge()
     real, _ = pictures(TEST)
     same = frechet_world(judge, real.split(64), real.split(50))
@@ -126,12 +126,12 @@ def test_distances_order_degradations() -> None:
     assert same < near < 0.1 * far
 
 
-def test_masks_of_other_images_do_not_match() -> None:
+def test_mask_agreement_is_low_for_other_images() -> None:
     images, masks = pictures(TEST)
     assert mask_miou(None, images, masks.roll(1, 0)) < 0.5
 
 
-def test_the_packaged_judge() -> None:
+def test_packaged_judge_is_frozen_and_small() -> None:
     judge = load_judge()
     assert load_judge() is judge
     assert not judge.training

@@ -34,7 +34,7 @@ def share(images: torch.Tensor, scenes: Scenes = SHOWN) -> float:
     return float(strict_objects(images, scenes).float().mean())
 
 
-def test_verdicts() -> None:
+def test_strict_objects_accept_true_and_reject_corrupted_objects() -> None:
     images, _ = pictures(SHOWN)
     ones = torch.ones(len(images))
     assert share(images) >= 0.96
@@ -54,13 +54,13 @@ def test_empty_scenes_are_empty_and_full_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize("slot", ["object", "colour"])
-def test_another_kind_or_colour_is_refused(slot: str) -> None:
+def test_strict_objects_reject_another_kind_or_colour(slot: str) -> None:
     images, _ = pictures(SHOWN)
     wrong = SHOWN.object % 3 + 1 if slot == "object" else (SHOWN.colour + 1) % 4
     assert share(images, replace(SHOWN, **{slot: wrong})) <= 0.05
 
 
-def test_open_requests_are_granted() -> None:
+def test_strict_objects_accept_open_requests() -> None:
     images, _ = pictures(SHOWN[:8])
     open_kind = replace(SHOWN[:8], object=np.full(8, -1))
     assert strict_objects(torch.zeros_like(images), open_kind).all()
@@ -68,7 +68,7 @@ def test_open_requests_are_granted() -> None:
     assert fit_objects(images, open_rest).verdict.tolist() == SHOWN[:8].object.tolist()
 
 
-def test_a_verdict_does_not_depend_on_the_batch() -> None:
+def test_strict_object_verdict_does_not_depend_on_the_batch() -> None:
     images, _ = pictures(SHOWN[:40])
     whole = fit_objects(images, SHOWN[:40])
     alone = fit_objects(images[[35]], SHOWN[[35]])
@@ -77,7 +77,7 @@ def test_a_verdict_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_drawings_are_those_of_the_renderer(kind: str) -> None:
+def test_object_drawings_match_the_renderer(kind: str) -> None:
     rows = np.flatnonzero(SHOWN.object == 1 + KINDS.index(kind))[:10]
     scenes = SHOWN[rows]
     pose = torch.from_numpy(np.concatenate(object_pose(scenes), axis=1))
@@ -88,7 +88,7 @@ def test_drawings_are_those_of_the_renderer(kind: str) -> None:
     assert (alpha[object_pixels] > 0).all()
 
 
-def test_overlap_sees_a_larger_object() -> None:
+def test_outline_overlap_detects_a_larger_object() -> None:
     alpha, wide = torch.zeros(2, 1, 32, 32)
     alpha[:, 10:20, 10:20] = 1
     wide[:, 10:20, 7:23] = 1

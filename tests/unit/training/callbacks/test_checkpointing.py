@@ -42,7 +42,7 @@ def _validate(callback: Checkpointing, step: int, loss: float, resumed: Path | N
     ("losses", "best"),
     [([3.0, 2.0, 4.0], "4"), ([3.0, float("nan"), 3.0], "2"), ([float("nan")] * 2, None)],
 )
-def test_the_best_validation_keeps_its_checkpoint(
+def test_best_validation_keeps_its_checkpoint(
     tmp_path: Path, losses: list[float], best: str | None
 ) -> None:
     callback = Checkpointing(tmp_path, every=100, best_of=2)
@@ -54,7 +54,7 @@ def test_the_best_validation_keeps_its_checkpoint(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_resumed_run_remembers_what_was_best(tmp_path: Path) -> None:
+def test_resumed_run_remembers_the_best_checkpoint(tmp_path: Path) -> None:
     first = Checkpointing(tmp_path, every=100, best_of=2)
     _validate(first, 2, 1.0)
     second = Checkpointing(tmp_path, every=100, best_of=2)
@@ -69,7 +69,7 @@ def test_a_resumed_run_remembers_what_was_best(tmp_path: Path) -> None:
     assert (tmp_path / "best.ckpt").read_text() == "older"
 
 
-def test_without_the_wish_there_is_none(tmp_path: Path) -> None:
+def test_no_best_checkpoint_without_a_monitor(tmp_path: Path) -> None:
     callback = Checkpointing(tmp_path, every=2)
     _validate(callback, 2, 1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

@@ -17,7 +17,7 @@ from ldmlab.training.callbacks.pictures import Samples
 from ldmlab.training.diffusion_module import DiffusionModule
 
 
-def test_steps_that_do_not_fit_are_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_sampler_that_does_not_fit_is_refused_before_training(tmp_path: Path) -> None:
     asked = Batch(index=torch.arange(1))
     samples = Samples(asked, 8, DDIM(steps=20), NoGuidance(), 0, tmp_path, every=100)
     module = Mock(spec=DiffusionModule)

@@ -14,7 +14,7 @@ from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.step_module import StepModule
 
 
-def test_figures_are_logged_by_the_step_and_not_by_the_batch_of_an_epoch() -> None:
+def test_throughput_is_logged_by_global_step() -> None:
     batch, callback = Batch(index=torch.arange(4)), Throughput(every=5)
     trainer, module = Mock(world_size=1), Mock(spec=StepModule, device=torch.device("cpu"))
     callback.on_train_start(trainer, module)
@@ -29,7 +29,7 @@ def test_figures_are_logged_by_the_step_and_not_by_the_batch_of_an_epoch() -> No
 
 
 @pytest.mark.parametrize(("platform", "peak"), [("linux", 3 * 2**20), ("darwin", 3 * 2**30)])
-def test_memory_is_counted_in_the_units_of_the_platform(
+def test_peak_memory_uses_the_unit_of_the_platform(
     monkeypatch: pytest.MonkeyPatch, platform: str, peak: int
 ) -> None:
     monkeypatch.setattr(throughput, "sys", SimpleNamespace(platform=platform))

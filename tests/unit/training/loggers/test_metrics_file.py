@@ -18,7 +18,7 @@ def _begun(path: Path, step: int = 0) -> MetricsFile:
     return file
 
 
-def test_a_row_gathers_what_its_step_logs(tmp_path: Path) -> None:
+def test_metrics_row_gathers_all_values_of_a_step(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     file = _begun(path)
     for step in range(3):
@@ -28,7 +28,7 @@ def test_a_row_gathers_what_its_step_logs(tmp_path: Path) -> None:
     assert path.read_text() == "step,a,b\n0,,0.1\n1,,1.1\n2,1.0,2.1\n5,2.0,3.0\n"
 
 
-def test_a_row_costs_the_same_however_long_the_file(tmp_path: Path) -> None:
+def test_metrics_row_cost_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     file = _begun(path)
     file.log_metrics({"a": 0.0, "b": 0.0}, 0)
@@ -40,7 +40,7 @@ def test_a_row_costs_the_same_however_long_the_file(tmp_path: Path) -> None:
     assert read_history(path)[49] == {"a": 1.0, "b": 1.0}
 
 
-def test_a_resumed_run_writes_its_steps_again_and_once(tmp_path: Path) -> None:
+def test_resumed_metrics_file_holds_each_step_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     whole = _begun(path)
     for step in range(6):
@@ -58,14 +58,14 @@ def test_a_resumed_run_writes_its_steps_again_and_once(tmp_path: Path) -> None:
     assert read_history(_begun(path).path) == {}, "a run from the start has no history"
 
 
-def test_a_validation_that_was_owed_joins_the_row_of_its_step(tmp_path: Path) -> None:
+def test_late_validation_joins_the_row_of_its_step(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     _begun(path).log_metrics({"a": 0.5}, 3)
     _begun(path, 4).log_metrics({"val": 1.0}, 3)
     assert read_history(path) == {3: {"a": 0.5, "val": 1.0}}
 
 
-def test_a_full_disk_leaves_whole_rows(tmp_path: Path) -> None:
+def test_full_disk_leaves_whole_metrics_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     file = _begun(path)
     file.log_metrics({"a": 0.5}, 0)
