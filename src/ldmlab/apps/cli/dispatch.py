@@ -51,7 +51,7 @@ def _compose(verb: Verb, overrides: list[str]) -> DictConfig:
     if verb.source is Source.HYDRA:
         config = _value("config", overrides)
         return compose_on_run(load_config(str(config)), overrides, anything=True)
-    from ldmlab.apps.runs.folder import find_run
+    from ldmlab.apps.runs.find import find_run
 
     request = verb.name if (conf_dir() / f"{verb.name}.yaml").is_file() else None
     run = _value("run", overrides)

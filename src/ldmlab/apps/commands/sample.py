@@ -16,7 +16,7 @@ from ldmlab.apps.commands.init_image import Start, read_start
 from ldmlab.apps.commands.sample_conditions import ask, ask_once
 from ldmlab.apps.config.compose import load_config
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.runs.folder import find_run
+from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ldmlab.apps.config.conf_dir import conf_dir, options
+from ldmlab.apps.config.migrations import migrate
 from ldmlab.apps.config.overrides import Override, parse, protect, refuse_sweeps
 from ldmlab.apps.config.suggest import check_group, check_key, check_shape, did_you_mean, flatten
 from ldmlab.apps.config.validate import check_types, validate
@@ -103,19 +104,32 @@ def compose_on_run(
 
 
 def load_config(path: str | Path) -> DictConfig:
-    """Read a run's config.yaml.
+    """Read a run's config.yaml, brought to the keys of this version.
 
     Raises:
-        UserError: If the file is missing or is no YAML table.
+        UserError: If the file is missing, is no YAML table, or of a version that is not known.
     """
-    path = Path(path)
+    tree: Any = OmegaConf.to_container(load_table(path))
+    try:
+        cfg = OmegaConf.create(migrate(tree))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def load_table(path: str | Path) -> DictConfig:
+    """Read a YAML table.
+
+    Raises:
+        UserError: If the file is missing or holds none.
+    """
     try:
         cfg = OmegaConf.load(path)
     except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"cannot read the configuration {path}: {_first_line(error)}") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{path} holds no configuration: expected a table of keys")
-    OmegaConf.set_struct(cfg, True)
     return cfg
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from ldmlab.apps.config.compose import load_config
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.runs.folder import find_run
+from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.files import write_json
 
