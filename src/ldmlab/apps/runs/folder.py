@@ -112,11 +112,13 @@ class RunFolder:
         """
         try:
             card: dict[str, Any] = json.loads(self.card.read_text(encoding="utf-8"))
+            if not isinstance(card["metrics"], dict):
+                raise TypeError("its metrics are no table")
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path} has no card.json: run `ldmlab evaluate run={self.path}`"
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{self.card} is damaged ({error}): delete it and evaluate") from error
         return card
 

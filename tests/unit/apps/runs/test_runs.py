@@ -168,9 +168,10 @@ def test_cards_are_read_back(run: RunFolder) -> None:
         run.read_card()
     run.write_card({"metrics": {"fd": {"value": 1.5}}})
     assert run.read_card()["metrics"]["fd"]["value"] == 1.5
-    run.card.write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        run.read_card()
+    for damage in ("{", "[]", "{}", '{"metrics": 1}', "null"):
+        run.card.write_text(damage)
+        with pytest.raises(UserError, match="damaged"):
+            run.read_card()
 
 
 def test_a_damaged_clock_stops_no_run(run: RunFolder) -> None:
