@@ -20,7 +20,7 @@ from torch import Tensor
 from ldmlab.apps.cli import main as cli
 from ldmlab.apps.commands.read_foreign import read_tensors
 from ldmlab.apps.config.run_base import load_config
-from ldmlab.apps.runs.folder import find_checkpoint
+from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.random import SampleNoise

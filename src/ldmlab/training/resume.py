@@ -84,12 +84,14 @@ class Resume:
 
     Attributes:
         path: Its file.
+        stage: The stage that it is of, `autoencoder` or `diffusion`.
         step: Steps behind it.
         vocabulary: The tokens of the captions it was trained on; None for none.
         identity: What decided its result, by configuration key; None if it does not say.
     """
 
     path: Path
+    stage: str
     step: int
     vocabulary: tuple[str, ...] | None = None
     identity: Mapping[str, Any] | None = None
@@ -102,13 +104,23 @@ class Resume:
             UserError: It cannot be read, or is of no run of ours.
         """
         checkpoint = read_checkpoint(path)
-        if "steps" not in checkpoint.get("state_dict", {}):
+        stage = stage_of(checkpoint)
+        if stage is None or "steps" not in checkpoint["state_dict"]:
             raise UserError(f"checkpoint {path} is of no run of ldmlab: use another")
         metadata = checkpoint.get("metadata", {})
         tokens = metadata.get("spec", {}).get("vocabulary")
         step = int(checkpoint["state_dict"]["steps"])
         vocabulary = None if tokens is None else tuple(tokens)
-        return cls(Path(path), step, vocabulary, metadata.get("identity"))
+        return cls(Path(path), stage, step, vocabulary, metadata.get("identity"))
+
+
+def stage_of(checkpoint: Mapping[str, Any]) -> str | None:
+    """The stage that a checkpoint is of, `autoencoder` or `diffusion`; None for neither."""
+    stages = {"model.": "diffusion", "autoencoder.": "autoencoder"}
+    names = checkpoint.get("state_dict", {})
+    of_old = (s for prefix, s in stages.items() if any(n.startswith(prefix) for n in names))
+    stage: str | None = checkpoint.get("metadata", {}).get("stage") or next(of_old, None)
+    return stage
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:

@@ -25,6 +25,7 @@ _FILES = {
           - override hydra/job_logging: stdout
           - override hydra/hydra_logging: none
         hydra: {output_subdir: null, run: {dir: .}, sweep: {dir: "${paths.runs}/.hydra", subdir: .}}
+        config_version: 1
         name: toy
         seed: 0
         stage: all

@@ -13,7 +13,7 @@ from ldmlab.apps.config.compose import Request, request
 from ldmlab.apps.config.conf_dir import conf_dir, own_keys
 from ldmlab.apps.config.overrides import key_of, parse, text_of
 from ldmlab.apps.config.run_base import check_changeable, load_config
-from ldmlab.apps.runs.folder import find_run
+from ldmlab.apps.runs.find import find_run
 from ldmlab.core.errors import UserError
 
 

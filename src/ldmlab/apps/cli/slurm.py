@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ldmlab.apps.cli.verbs import Verb
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.run_id import run_id
-from ldmlab.apps.runs.environment import redact
+from ldmlab.apps.runs.secrets import writable
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_text
 
@@ -139,7 +139,7 @@ def _local(cfg: DictConfig) -> str:
     local: Any = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
     with open_dict(local):
         local.launcher = {"slurm": None}
-    return redact(OmegaConf.to_yaml(local))
+    return OmegaConf.to_yaml(writable(local))
 
 
 def _id(verb: Verb, cfg: DictConfig) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from ldmlab.apps.commands.read_foreign import read_table, read_tensors
+from ldmlab.apps.commands.say import console, next_line
 from ldmlab.apps.runs.export_run import take_out
 from ldmlab.apps.runs.import_run import write_run
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
@@ -28,16 +28,15 @@ def run(cfg: DictConfig) -> None:
     if cfg.out is None:
         raise UserError("out is mandatory: out=<a new folder>")
     out = Path(cfg.out).absolute()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with console.status(f"{cfg[source]} to {out}"), new_folder(cfg.out) as folder:
         if source == "run":
             take_out(cfg.run, folder, cfg.to)
         else:
             read = _import_compvis if source == "compvis" else _import_diffusers
             write_run(read(cfg), folder, out, Path(cfg[source]).name)
-    console.print(f"written: {out}")
+    console.print(f"written: {out}", markup=False)
     if source != "run":
-        console.print(f"next: ldmlab sample run={out}")
+        console.print(next_line("sample", f"run={out}"), markup=False)
 
 
 def _import_compvis(cfg: DictConfig) -> Imported:

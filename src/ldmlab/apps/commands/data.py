@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ldmlab.apps.commands.say import console, next_line
 from ldmlab.apps.commands.tokenizer import make_tokenizer
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.instantiate import build
@@ -25,7 +25,6 @@ from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.data.sampling.step_batches import StepBatches
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 _SHOWN = 10
 
 
@@ -47,8 +46,9 @@ def _make(cfg: DictConfig) -> None:
     name = _specimen(cfg)
     form = make(name, cfg.out, cfg.form, cfg.num_samples, cfg.size, cfg.seed)
     console.print(f"{name} ({form}) is in {cfg.out}")
-    more = " ".join(filter(None, (f"data.root={cfg.out}", OVERRIDES.get((name, form)))))
-    console.print(f"next: ldmlab data action=check data={name} {more}")
+    more = OVERRIDES.get((name, form), "").split()
+    line = next_line("data", "action=check", f"data={name}", f"data.root={cfg.out}", *more)
+    console.print(line, markup=False)
 
 
 def _specimen(cfg: DictConfig) -> str:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_conditioner
+from ldmlab.apps.commands.say import next_line
 from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.stages.latents import (
     SPLITS,
@@ -202,4 +203,5 @@ def _conclude(session: Session, out: Path, writers: dict[str, LatentWriter]) -> 
             f"{size / 2**20:,.1f} MiB; {error_line(manifest)}"
         )
     if is_main_process():
-        console.print(f"next: ldmlab train stage=diffusion data.latents={out}, and your overrides")
+        line = next_line("train", "stage=diffusion", f"data.latents={out}")
+        console.print(f"{line}  (and your overrides)", markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -18,6 +19,8 @@ from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
 
+JUDGE = "judge"
+
 
 def run(cfg: DictConfig) -> None:
     """Judge the run that `run` names.
@@ -26,22 +29,24 @@ def run(cfg: DictConfig) -> None:
         cfg: The run's configuration with this verb's keys on top.
     """
     restored = restore(cfg, cfg.run)
-    seconds: dict[str, float] = {}
-    if restored.folder.card.is_file():
-        seconds = dict(restored.folder.read_card().get("wall_seconds", {}))
-    card = write_card(cfg, restored, seconds)
+    exists = restored.folder.card.is_file()
+    seconds = restored.folder.read_card().get("wall_seconds", {}) if exists else {}
+    card = write_card(cfg, restored, seconds, cfg.metrics)
     for name, metric in card["metrics"].items():
         print(f"{name} {metric['value']:.4f}")
     print(restored.folder.card)
 
 
-def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -> dict[str, Any]:
+def write_card(
+    cfg: DictConfig, restored: Restored, seconds: dict[str, float], wanted: Sequence[str] = (JUDGE,)
+) -> dict[str, Any]:
     """Judge a model and write the card into its run folder.
 
     Args:
         cfg: Sampler, guidance, evaluation and seed.
         restored: The model.
         seconds: Wall time of the phases so far.
+        wanted: What to measure: `judge`, the run's own evaluation, and `bits_per_dim`.
 
     Returns:
         The card.
@@ -50,11 +55,9 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
     restored.model.to(device_to_show_on(cfg))
     sampler, guidance = build(cfg.sampler), build(cfg.guidance)
     subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
-    wanted = list(cfg.get("metrics", ["judge"]))
-    metrics: dict[str, Any] = {}
     # What was measured before under the same protocol stays beside what is measured now.
-    if (before := card_of(cfg, restored)) is not None:
-        metrics |= before["metrics"]
+    before = card_of(cfg, restored) or {"metrics": {}, "measured": []}
+    metrics: dict[str, Any] = dict(before["metrics"])
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,7 +70,7 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
             task = progress.add_task(name, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        if "judge" in wanted:
+        if JUDGE in wanted:
             evaluation: Evaluation = build(cfg.evaluation)
             metrics |= evaluation(subject, on_progress("judging"))
         if "bits_per_dim" in wanted:
@@ -82,6 +85,7 @@ def write_card(cfg: DictConfig, restored: Restored, seconds: dict[str, float]) -
                 )
     card = {
         "metrics": metrics,
+        "measured": sorted({*before["measured"], *wanted}),
         **_heading(cfg, restored),
         "wall_seconds": seconds | {"evaluation": time.monotonic() - started},
     }
@@ -95,7 +99,13 @@ def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:
         return None
     card = restored.folder.read_card()
     heading = json.loads(json.dumps(_heading(cfg, restored)))
-    return card if heading == {name: card.get(name) for name in heading} else None
+    same = heading == {name: card.get(name) for name in heading} and "measured" in card
+    return card if same else None
+
+
+def is_judged(card: Mapping[str, Any]) -> bool:
+    """Whether a card holds the run's own evaluation, and not other measurements alone."""
+    return JUDGE in card["measured"]
 
 
 def _heading(cfg: DictConfig, restored: Restored) -> dict[str, Any]:

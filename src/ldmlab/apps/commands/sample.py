@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from ldmlab.apps.build.device import device_to_show_on
+from ldmlab.apps.commands.image_folder import image_folder
 from ldmlab.apps.commands.init_image import Start, read_start
 from ldmlab.apps.commands.sample_conditions import ask, ask_once
+from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
-from ldmlab.apps.runs.folder import find_run
+from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
@@ -26,39 +24,39 @@ from ldmlab.diffusion.process import Denoiser
 from ldmlab.models.editing import image_to_image, inpaint
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
+GRID = 64
+
 
 def run(cfg: DictConfig) -> None:
-    """Draw `num_samples` images under the asked condition, and a grid of them.
+    """Draw `num_samples` images under the asked condition, and a grid of the first of them.
+
+    Each image is in its file as soon as its batch is drawn, and no longer in memory.
 
     Args:
         cfg: The run's configuration with this verb's keys on top.
     """
-    restored = restore(cfg, cfg.run)
-    restored.model.to(device_to_show_on(cfg))
-    conditions = ask(cfg, restored)
-    weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
-    start = read_start(cfg, restored.spec)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    drawn = []
-    batches = range(0, len(conditions), cfg.batch_size)
-    for first in track(batches, "sampling", console=console, transient=True):
-        part = conditions[first : first + cfg.batch_size]
-        noise = SampleNoise(cfg.seed, range(first, first + len(part)))
-        denoiser = _guided(cfg, restored.model, part, weak)
-        drawn.append(_draw(cfg, restored, denoiser, len(part), noise, start).cpu())
-    images = torch.cat(drawn)
-    out = Path(cfg.out) if cfg.out else restored.folder.samples / _free_name(cfg, restored)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be created ({error.strerror})") from error
-    taken = [out / f"{k:05d}.png" for k in range(len(images)) if (out / f"{k:05d}.png").exists()]
-    if taken:
-        raise UserError(f"{taken[0]} exists and is not overwritten: name another folder with out=")
-    for k, image in enumerate(images):
-        save_picture(to_pil(image), out / f"{k:05d}.png")
-    save_picture(picture_grid(images, conditions.caption), out / "grid.png")
-    console.print(f"{len(images)} images and grid.png in {out}")
+    with image_folder(cfg) as out:
+        restored = restore(cfg, cfg.run)
+        restored.model.to(device_to_show_on(cfg))
+        conditions = ask(cfg, restored)
+        weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
+        start = read_start(cfg, restored.spec)
+        shown: list[Tensor] = []
+        captions: list[str] = []
+        batches = range(0, len(conditions), cfg.batch_size)
+        for first in track(batches, "sampling", console=console, transient=True):
+            part = conditions[first : first + cfg.batch_size]
+            noise = SampleNoise(cfg.seed, range(first, first + len(part)))
+            denoiser = _guided(cfg, restored.model, part, weak)
+            images = _draw(cfg, restored, denoiser, len(part), noise, start).cpu()
+            for k, image in enumerate(images, first):
+                save_picture(to_pil(image), out / f"{k:05d}.png")
+            shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
+            captions += part.caption or ()
+        grid = picture_grid(torch.stack(shown), captions[: len(shown)] or None)
+        save_picture(grid, out / "grid.png")
+    rest = f" of the first {GRID}" if len(conditions) > GRID else ""
+    console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
 def _guided(
@@ -110,15 +108,3 @@ def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:
     if weak_cfg.schedule != cfg.schedule:
         raise UserError(f"autoguidance={cfg.autoguidance} was trained on another schedule")
     return weak.to(restored.model.device)
-
-
-def _free_name(cfg: DictConfig, restored: Restored) -> str:
-    """A folder name that tells caption and seed and is not taken."""
-    words = re.sub(r"[^a-z0-9]+", "-", str(cfg.prompt or "samples").lower()).strip("-")[:60]
-    stem = f"{words or 'samples'}-seed{cfg.seed}"
-    taken = restored.folder.samples
-    return next(
-        name
-        for name in (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
-        if not (taken / name).exists()
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,10 +13,32 @@ from ldmlab.apps.runs.restore import Restored
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
+from ldmlab.data.sampling.datasets import BatchDataset
 
 
-def ask(cfg: DictConfig, restored: Restored) -> Batch:
-    """The conditions that the configuration asks for.
+@dataclass(frozen=True)
+class OwnConditions:
+    """Those of a run's own validation data, over and over; read when a part of them is taken.
+
+    Attributes:
+        data: The validation data.
+        count: How many.
+    """
+
+    data: BatchDataset
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> Batch:
+        indices = range(self.count)[part]
+        given = self.data.__getitems__([i % len(self.data) for i in indices])
+        return replace(given, index=torch.tensor(indices))
+
+
+def ask(cfg: DictConfig, restored: Restored) -> Batch | OwnConditions:
+    """The conditions that the configuration asks for, or else the run's own.
 
     Raises:
         UserError: The model needs a condition that was not given, or takes none of this kind.
@@ -36,10 +58,7 @@ def ask(cfg: DictConfig, restored: Restored) -> Batch:
         return Batch(index=torch.arange(len(labels)), label=torch.tensor(labels))
     if conditioner.input_key is None:
         return Batch(index=torch.arange(count))
-    # Nothing was asked for: take the conditions of the run's own validation data.
-    validation = build(cfg.data.validation)
-    given: Batch = validation.__getitems__([i % len(validation) for i in range(count)])
-    return replace(given, index=torch.arange(count))
+    return OwnConditions(build(cfg.data.validation), count)
 
 
 def _captions(cfg: DictConfig) -> list[str]:

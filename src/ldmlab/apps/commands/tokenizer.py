@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import track
 
+from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
 from ldmlab.conditioning.vocabulary import BERT_TOKENS
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
@@ -16,7 +16,6 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.files import check_new
 from ldmlab.data.sampling.datasets import BatchDataset
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 _AT_ONCE = 1000
 
 

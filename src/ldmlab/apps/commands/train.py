@@ -5,7 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ldmlab.apps.commands.evaluate import card_of, write_card
+from ldmlab.apps.commands.evaluate import card_of, is_judged, write_card
+from ldmlab.apps.commands.say import next_line
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.jobs import report
 from ldmlab.apps.runs.restore import Restored, restore
@@ -26,8 +27,9 @@ def run(cfg: DictConfig) -> None:
     if cfg.stage == "autoencoder":
         folder = train_autoencoder(session)
         session.close()
-        console.print(f"stage one is in {folder.path}")
-        console.print(f"next: ldmlab train stage=diffusion codec.run={folder.path}")
+        console.print(f"stage one is in {folder.path}", markup=False)
+        line = next_line("train", "stage=diffusion", f"codec.run={folder.path}")
+        console.print(line, markup=False)
         return
     learned = build(cfg.codec.module).func.learned
     if cfg.stage == "all" and cfg.codec.run is None and learned:
@@ -36,7 +38,9 @@ def run(cfg: DictConfig) -> None:
     if not is_main_process():
         return
     restored = restore(cfg, folder.path)
-    card = card_of(cfg, restored) or write_card(cfg, restored, session.seconds)
+    card = card_of(cfg, restored)
+    if card is None or not is_judged(card):
+        card = write_card(cfg, restored, session.seconds)
     session.close(card)
     report({name: metric["value"] for name, metric in card["metrics"].items()})
     table = Table("metric", "value", "on real images", title=str(cfg.name))
@@ -46,8 +50,10 @@ def run(cfg: DictConfig) -> None:
     console.print(table)
     seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in card["wall_seconds"].items())
     console.print(f"time: {seconds}")
-    console.print(f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}")
-    console.print(f"next:    ldmlab sample run={folder.path} {_another_wish(cfg, restored)}")
+    places = f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}"
+    console.print(places, markup=False)
+    line = next_line("sample", f"run={folder.path}", _another_wish(cfg, restored))
+    console.print(line, markup=False)
 
 
 def _another_wish(cfg: DictConfig, restored: Restored) -> str:
@@ -55,7 +61,7 @@ def _another_wish(cfg: DictConfig, restored: Restored) -> str:
     key = restored.model.network.conditioner.input_key
     if key == "caption":
         caption = build(cfg.data.validation).__getitems__([0]).caption[0]
-        return f'prompt="{caption[:_WISH]}"'
+        return f"prompt={caption[:_WISH]}"
     return "labels=1" if key == "label" else "seed=1"
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ldmlab.apps.build.meta import Blueprint
 from ldmlab.apps.config.compose import compose
-from ldmlab.apps.config.run_base import load_config
+from ldmlab.apps.config.run_base import load_table
 from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
 
@@ -130,7 +130,7 @@ def read_published(path: Path) -> Published:
     Raises:
         UserError: It cannot be read, or asks for a number that nothing here computes.
     """
-    tree: Any = OmegaConf.to_container(load_config(path))
+    tree: Any = OmegaConf.to_container(load_table(path))
     for name, numbers in tree.items():
         for quantity in numbers if isinstance(numbers, dict) else [numbers]:
             if quantity not in (*QUANTITIES, "source"):

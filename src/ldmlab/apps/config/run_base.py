@@ -59,17 +59,29 @@ def load_config(
         UserError: The file is missing, is no configuration, is of another version, or names what
             it may not.
     """
-    path = Path(path)
+    table: Any = OmegaConf.to_container(load_table(path))
     try:
-        cfg = OmegaConf.load(path)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"cannot read the configuration {path}: {first_line(error)}") from error
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{path} holds no configuration: expected a table of keys")
-    cfg = OmegaConf.create(migrate(OmegaConf.to_container(cfg), path))
-    check_targets(cfg, path, trust, folders)
+        cfg = OmegaConf.create(migrate(table))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    check_targets(cfg, Path(path), trust, folders)
     OmegaConf.set_struct(cfg, True)
     return cfg
+
+
+def load_table(path: str | Path) -> DictConfig:
+    """Read a YAML file that holds a table.
+
+    Raises:
+        UserError: The file is missing, or is no such table.
+    """
+    try:
+        table = OmegaConf.load(path)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise UserError(f"cannot read the configuration {path}: {first_line(error)}") from error
+    if not isinstance(table, DictConfig):
+        raise UserError(f"{path} holds no configuration: expected a table of keys")
+    return table
 
 
 def check_targets(

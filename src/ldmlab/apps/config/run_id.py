@@ -29,6 +29,7 @@ _IRRELEVANT = (
     "run_id",
     "resume",
     "config",
+    "config_version",
     "traceback",
     "trainer.accelerator",
     "trainer.devices",
@@ -42,8 +43,7 @@ _IRRELEVANT = (
     "data.*max_bad",
     "data.*cache",
     "data.*cache_gib",
-    "data.in_memory",
-    "data.latents",
+    "data.latents",  # what they are is, wherever they lie
     "codec.run",  # its weights are, wherever they lie
     "max_steps",
     "val_every",
@@ -76,11 +76,15 @@ def stage_identity(cfg: DictConfig, keys: Sequence[str], **more: Any) -> dict[st
 
     Args:
         cfg: The configuration.
-        keys: Dotted keys of its parts that do.
+        keys: Dotted keys of its parts that do, and with a `~` those of parts of them that do not.
         **more: What does beside the configuration.
     """
     tree = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    chosen = {key: OmegaConf.select(tree, key) for key in keys}
+    for key in keys:
+        if key.startswith("~"):
+            parent, _, name = key[1:].rpartition(".")
+            OmegaConf.select(tree, parent).pop(name, None)
+    chosen = {key: OmegaConf.select(tree, key) for key in keys if not key.startswith("~")}
     plain = {
         key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         for key, value in chosen.items()

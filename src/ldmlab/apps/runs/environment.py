@@ -1,10 +1,9 @@
-"""What a run ran on: versions, commit and devices, and neither secrets nor variables."""
+"""What a run ran on: versions, commit and devices."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +16,6 @@ _PACKAGES = (
     "ldmlab torch torchvision lightning hydra-core omegaconf torchmetrics wandb lpips numpy "
     "pillow safetensors tokenizers scikit-learn"
 ).split()
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
-_SHORTEST_SECRET = 8
 
 
 def describe_environment() -> dict[str, Any]:
@@ -31,14 +28,6 @@ def describe_environment() -> dict[str, Any]:
         "commit": _commit(),
         "devices": _devices(),
     }
-
-
-def redact(text: str) -> str:
-    """Blank out the values of environment variables whose names say that they are secret."""
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, "<redacted>")
-    return text
 
 
 def _versions() -> dict[str, str]:

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.config.run_base import load_config
-from ldmlab.apps.runs.folder import find_run
-from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.apps.runs.find import find_run
+from ldmlab.apps.runs.restore import restore
+from ldmlab.apps.runs.secrets import masked
 from ldmlab.core.files import write_json
 
 
@@ -29,16 +29,12 @@ def take_out(run: str | Path, folder: Path, to: str) -> None:
     cfg = load_config(find_run(run).config)
     restored = restore(cfg, run)
     if to == "safetensors":
-        metadata = {"spec": asdict(restored.spec), "step": restored.step}
-        resolved = OmegaConf.to_container(cfg, resolve=True)
-        _write_tensors(restored, {**metadata, "config": resolved}, folder)
+        state = {name: value.contiguous() for name, value in restored.model.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        description = {"spec": asdict(restored.spec), "step": restored.step}
+        config = masked(OmegaConf.to_container(cfg, resolve=True))
+        write_json(folder / "config.json", description | {"config": config})
         return
     from ldmlab.interop.diffusers.pipeline import write_pipeline
 
     write_pipeline(restored.model, restored.spec.image_size, folder, build(cfg.sampler))
-
-
-def _write_tensors(restored: Restored, metadata: dict[str, object], folder: Path) -> None:
-    state = restored.model.state_dict()
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "model.safetensors")
-    write_json(folder / "config.json", metadata)

@@ -1,9 +1,8 @@
-"""Run folders: `<root>/<experiment>/<stage>/<run id>/`, and how a path leads to one."""
+"""Run folders: `<root>/<experiment>/<stage>/<run id>/`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from collections.abc import Mapping
@@ -13,12 +12,12 @@ from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.config.suggest import did_you_mean
-from ldmlab.apps.runs.environment import describe_environment, redact
+from ldmlab.apps.runs.environment import describe_environment
+from ldmlab.apps.runs.secrets import writable
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import sweep_partial, told_if_unwritable, write_json, write_text
 
-_LATEST = "latest"
+LATEST = "latest"
 # Hydra refuses `=` in values, shells split at spaces, and `..` leaves the folder.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -47,10 +46,10 @@ class RunFolder:
             UserError: If a name could not be part of a path or of a command line.
         """
         for key, name in (("name", experiment), ("stage", stage), ("run_id", id)):
-            if not _NAME.fullmatch(str(name)) or str(name) == _LATEST:
+            if not _NAME.fullmatch(str(name)) or str(name) == LATEST:
                 raise UserError(
                     f"{key}={name} cannot name a folder: use letters, digits, '-', '_' and '.', "
-                    f"and not '{_LATEST}'"
+                    f"and not '{LATEST}'"
                 )
         folder = cls(Path(root) / str(experiment) / stage / str(id))
         try:
@@ -75,7 +74,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """The configuration that it was trained with."""
         return self.path / "config.yaml"
 
     @property
@@ -93,10 +92,9 @@ class RunFolder:
         """The metric card."""
         return self.path / "card.json"
 
-    def write_config(self, cfg: DictConfig | Mapping[str, Any]) -> None:
-        """Write the configuration, resolved and free of the environment's secrets."""
-        tree = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
-        write_text(self.config, redact(OmegaConf.to_yaml(tree, resolve=True)))
+    def write_config(self, cfg: DictConfig) -> None:
+        """Write the configuration, free of the environment's secrets."""
+        write_text(self.config, OmegaConf.to_yaml(writable(cfg)))
 
     def write_environment(self) -> None:
         """Write what the run runs on."""
@@ -114,13 +112,30 @@ class RunFolder:
         """
         try:
             card: dict[str, Any] = json.loads(self.card.read_text(encoding="utf-8"))
+            if not isinstance(card["metrics"], dict):
+                raise TypeError("its metrics are no table")
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path} has no card.json: run `ldmlab evaluate run={self.path}`"
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{self.card} is damaged ({error}): delete it and evaluate") from error
         return card
+
+    def write_seconds(self, training: float) -> None:
+        """Write the wall time that its training has taken so far."""
+        write_json(self._seconds, {"training": training})
+
+    def read_seconds(self) -> float:
+        """Read the wall time that its training has taken so far; 0 if it does not say."""
+        try:
+            return float(json.loads(self._seconds.read_text(encoding="utf-8"))["training"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0.0  # of a kill before the end, or damaged: a clock is no reason to stop
+
+    @property
+    def _seconds(self) -> Path:
+        return self.path / "seconds.json"
 
     def sweep(self) -> None:
         """Remove the unfinished files of processes killed long ago."""
@@ -129,64 +144,9 @@ class RunFolder:
 
     def link_latest(self) -> None:
         """Point `latest`, beside the folder, at this run."""
-        link = self.path.parent / _LATEST
-        fresh = link.with_name(f".{_LATEST}.{uuid.uuid4().hex[:8]}")
+        link = self.path.parent / LATEST
+        fresh = link.with_name(f".{LATEST}.{uuid.uuid4().hex[:8]}")
         # Relative, so that the whole tree can be moved; renamed, so that it never lacks.
         with told_if_unwritable(link):
             fresh.symlink_to(self.path.name, target_is_directory=True)
             fresh.replace(link)
-
-
-def find_run(path: str | os.PathLike[str]) -> RunFolder:
-    """The run that a path means: its folder, a `latest` link, a stage's folder, a checkpoint.
-
-    Raises:
-        UserError: If the path leads to no run, with what is there and what to write instead.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(_absent(path))
-    resolved = path.resolve()
-    candidates = [resolved, resolved / _LATEST]
-    if resolved.is_file():
-        candidates = [resolved.parent, resolved.parent.parent]
-    for candidate in candidates:
-        if (candidate / "config.yaml").is_file():
-            return RunFolder(candidate.resolve())
-    found = sorted(p.parent for p in _folder(resolved).glob("*/*/config.yaml"))
-    found += sorted(p.parent for p in _folder(resolved).glob("*/config.yaml"))
-    listed = [str(p) for p in found if p.name == _LATEST] or [str(p) for p in found]
-    hint = f"; it holds {', '.join(listed[:3])}: name one" if listed else ": name a run's folder"
-    raise UserError(f"{path} is no run (no config.yaml){hint}")
-
-
-def find_checkpoint(path: str | os.PathLike[str]) -> Path:
-    """The checkpoint that a path means: itself, or its run's last, best or newest one.
-
-    Raises:
-        UserError: If the path leads to no run, or the run has no checkpoint yet.
-    """
-    # Another file, such as config.yaml, leads to the run that it lies in.
-    if Path(path).suffix == ".ckpt" and Path(path).is_file():
-        return Path(path).resolve()
-    run = find_run(path)
-    named = [run.checkpoints / f"{name}.ckpt" for name in ("last", "best")]
-    for candidate in [*named, *sorted(run.checkpoints.glob("step-*.ckpt"), reverse=True)]:
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{run.path} has no checkpoint yet: train it first, or name another run")
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-def _absent(path: Path) -> str:
-    """Say how far a missing path exists, and what it could have been."""
-    nearest = next(parent for parent in path.absolute().parents if parent.is_dir())
-    missing = path.absolute().relative_to(nearest).parts[0]
-    names = [entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")]
-    hint = did_you_mean(missing, names)
-    if not hint:
-        hint = f", which holds {', '.join(sorted(names)[:5]) or 'nothing'}"
-    return f"there is no {path}: no '{missing}' in {nearest}{hint}"

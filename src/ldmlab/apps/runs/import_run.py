@@ -51,7 +51,8 @@ def write_run(imported: Imported, folder: Path, final: Path, source: str) -> Non
         UserError: The images' size does not fit the model.
     """
     cfg = run_config(imported, final)
-    model, metadata = imported.model, {"spec": asdict(imported.spec), "source": source}
+    model = imported.model
+    metadata = {"stage": cfg.stage, "spec": asdict(imported.spec), "source": source}
     # As a training module of that stage holds it.
     prefix = "autoencoder."
     if isinstance(model, LatentDiffusion):

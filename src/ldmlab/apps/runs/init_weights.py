@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ldmlab.apps.runs.ema_weights import kept_average
-from ldmlab.apps.runs.folder import find_checkpoint
+from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import model_weights, spec_in
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec

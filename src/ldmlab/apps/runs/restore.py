@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ldmlab.apps.build.experiment import build_codec, build_model
 from ldmlab.apps.runs.ema_weights import kept_average, other_average
-from ldmlab.apps.runs.folder import RunFolder, find_checkpoint, find_run
+from ldmlab.apps.runs.find import find_checkpoint, find_run
+from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.resume import load_weights, read_checkpoint
+from ldmlab.training.resume import load_weights, read_checkpoint, stage_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def restore(cfg: DictConfig, run: str | Path) -> Restored:
     path = find_checkpoint(run)
     checkpoint = read_checkpoint(path)
     state = checkpoint["state_dict"]
-    if not any(name.startswith("model.network.") for name in state):
+    if stage_of(checkpoint) != "diffusion":
         raise UserError(
-            f"{path} is an autoencoder's checkpoint; name a run of stage two, "
+            f"{path} is no checkpoint of stage two; name a run of it, "
             f"such as {folder.path.parent.parent / 'diffusion' / 'latest'}"
         )
     spec = spec_in(checkpoint)

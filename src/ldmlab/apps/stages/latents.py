@@ -164,6 +164,15 @@ def list_hash(dataset: BatchDataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def stored_form(data: BatchDataset, conditioner: Conditioner) -> dict[str, Any]:
+    """What makes a training on cached latents another one than on images; empty for those."""
+    if not isinstance(data, LatentCache):
+        return {}
+    manifest = data.manifest
+    texts = bool(manifest.text and conditioner.cache_key)
+    return {"dtype": manifest.dtype, "crops": manifest.variants.crops, "texts": texts}
+
+
 def error_line(manifest: Manifest) -> str:
     """The rounding error of a cache in words."""
     parts = [

@@ -18,14 +18,16 @@ from ldmlab.apps.build.experiment import (
 )
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
-from ldmlab.apps.runs.folder import RunFolder, find_checkpoint
+from ldmlab.apps.runs.find import find_checkpoint
+from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import (
     autoencoder_weights,
     codec_weights,
     start_autoencoder,
     start_network,
 )
-from ldmlab.apps.stages.latents import check_conditions, normalize_like, open_latents
+from ldmlab.apps.stages.fit_stage import fit_stage
+from ldmlab.apps.stages.latents import check_conditions, normalize_like, open_latents, stored_form
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
@@ -45,8 +47,8 @@ from ldmlab.training.resume import load_weights, read_checkpoint
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (
-    "seed", "data", "autoencoder", "bottleneck", "discriminator", "perceptual", "optimizer",
-    "lr_schedule", "scale_lr", "stages.autoencoder",
+    "seed", "data", "~data.in_memory", "autoencoder", "bottleneck", "discriminator", "perceptual",
+    "optimizer", "lr_schedule", "scale_lr", "stages.autoencoder",
 )  # fmt: skip
 DIFFUSION_KEYS = (
     "seed", "data", "codec", "network", "conditioner", "schedule", "parameterization", "weighting",
@@ -64,16 +66,24 @@ def train_autoencoder(session: Session) -> RunFolder:
     with session.run_folder("autoencoder", name_of_run(cfg, identity)) as folder:
         torch.manual_seed(cfg.seed)
         module = build_autoencoder_module(cfg, session.spec)
-        if weights := cfg.stages.autoencoder.get("weights"):
+        if weights := cfg.stages.autoencoder.weights:
             start_autoencoder(module.autoencoder, weights)
         shown = session.validation.__getitems__(
             list(range(min(RECONSTRUCTED_IMAGES, len(session.validation))))
         )
         assert shown.image is not None
         pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-        metadata = {"max_steps": cfg.stages.autoencoder.max_steps, "identity": identity}
-        observers = [pictures, AutoencoderHealth()]
-        session.fit("autoencoder", module, session.train, folder, observers, metadata)
+        fit_stage(
+            session,
+            "autoencoder",
+            module,
+            session.train,
+            session.validation,
+            folder,
+            [pictures, AutoencoderHealth()],
+            identity,
+            {"max_steps": cfg.stages.autoencoder.max_steps},
+        )
     return folder
 
 
@@ -90,9 +100,10 @@ def train_diffusion(session: Session) -> RunFolder:
     model = build_model(cfg, session.spec, codec)
     latents, validation = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    identity = stage_identity(cfg, DIFFUSION_KEYS, codec_hash=weights_hash)
+    cached = stored_form(latents, model.network.conditioner)
+    identity = stage_identity(cfg, DIFFUSION_KEYS, codec_hash=weights_hash, latents=cached)
     with session.run_folder("diffusion", name_of_run(cfg, identity)) as folder:
-        if weights := cfg.stages.diffusion.get("weights"):
+        if weights := cfg.stages.diffusion.weights:
             start_network(model.network, weights)
         module = build_diffusion_module(cfg, model)
         shown = min(cfg.callbacks.num_samples, len(session.validation))
@@ -105,8 +116,18 @@ def train_diffusion(session: Session) -> RunFolder:
             folder.samples,
             cfg.callbacks.sample_every,
         )
-        metadata = {"codec": codec.fingerprint(), "identity": identity}
-        session.fit("diffusion", module, latents, folder, [pictures], metadata, validation)
+        metadata = {"codec": codec.fingerprint()}
+        fit_stage(
+            session,
+            "diffusion",
+            module,
+            latents,
+            validation,
+            folder,
+            [pictures],
+            identity,
+            metadata,
+        )
     return folder
 
 

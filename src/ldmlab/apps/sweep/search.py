@@ -15,9 +15,9 @@ from rich.table import Table
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
-from ldmlab.apps.runs.environment import redact
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.jobs import run_job
+from ldmlab.apps.runs.secrets import writable
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Claim, Study, import_optuna
 from ldmlab.apps.sweep.trial import StageOne, Watch, last_words, metrics_of, value_of
@@ -103,7 +103,7 @@ class Search:
         except OSError as error:
             raise UserError(f"paths.runs={cfg.paths.runs}: {error.strerror}") from error
         # Interpolations stay: what a trial changes may be read elsewhere.
-        write_text(folder / "sweep.yaml", redact(OmegaConf.to_yaml(cfg)))
+        write_text(folder / "sweep.yaml", OmegaConf.to_yaml(writable(cfg)))
         pruning = cfg.sweep.pruning
         study = Study(
             folder,

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from ldmlab.apps.config.run_id import run_id
+from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
 from ldmlab.apps.runs.environment import describe_environment
-from ldmlab.apps.runs.folder import RunFolder, find_checkpoint, find_run
+from ldmlab.apps.runs.find import find_checkpoint, find_run
+from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS
 from ldmlab.core.errors import UserError
 
 CONFIG = {
@@ -72,10 +75,22 @@ def test_run_id_changes_with_keys_that_change_results(key: str, value: object) -
     assert run_id(_changed(key, value)) != run_id(CONFIG)
 
 
+def test_what_data_is_held_in_names_stage_two_alone() -> None:
+    def identity(keys: tuple[str, ...], **data: object) -> dict[str, object]:
+        tree = {"data": {"limit": None, "in_memory": True, "latents": None} | data, "seed": 0}
+        return stage_identity(OmegaConf.create(tree), keys)
+
+    one = tuple(key for key in AUTOENCODER_KEYS if key.lstrip("~").startswith("data"))
+    assert identity(one) == identity(one, in_memory=False) == identity(one, latents="a")
+    assert identity(one) != identity(one, limit=1)
+    assert identity(("data",)) != identity(("data",), in_memory=False)
+    assert identity(("data",)) == identity(("data",), latents="a")  # their form is, not their place
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(tmp_path / "runs", "toy", "diffusion", "0123456789")
-    folder.write_config(CONFIG)
+    folder.write_config(OmegaConf.create(CONFIG))
     folder.link_latest()
     return folder
 
@@ -107,7 +122,7 @@ def test_runs_folder_can_be_moved(run: RunFolder, tmp_path: Path) -> None:
 
 def test_latest_points_at_the_newest_run(run: RunFolder, tmp_path: Path) -> None:
     again = RunFolder.create(tmp_path / "runs", "toy", "diffusion", "again")
-    again.write_config(CONFIG)
+    again.write_config(OmegaConf.create(CONFIG))
     again.link_latest()
     assert find_run(run.path.parent).path == again.path
     assert {path.name for path in run.path.parent.iterdir()} == {"0123456789", "again", "latest"}
@@ -153,18 +168,31 @@ def test_metric_cards_are_read_back(run: RunFolder) -> None:
         run.read_card()
     run.write_card({"metrics": {"fd": {"value": 1.5}}})
     assert run.read_card()["metrics"]["fd"]["value"] == 1.5
-    run.card.write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        run.read_card()
+    for damage in ("{", "[]", "{}", '{"metrics": 1}', "null"):
+        run.card.write_text(damage)
+        with pytest.raises(UserError, match="damaged"):
+            run.read_card()
 
 
-def test_secrets_are_kept_out_of_the_run_folder(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdefsecret")
-    run.write_config({"name": "a", "leak": "${oc.env:WANDB_API_KEY}"})
+def test_a_damaged_clock_stops_no_run(run: RunFolder) -> None:
+    assert run.read_seconds() == 0
+    run.write_seconds(12.5)
+    assert run.read_seconds() == 12.5
+    for damage in ("", "{", "[]", "{}", '{"training": null}', '{"training": "soon"}'):
+        (run.path / "seconds.json").write_text(damage)
+        assert run.read_seconds() == 0
+
+
+def test_a_name_of_digits_stays_text(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "1.0", "diffusion", "1.10")
+    run.write_config(OmegaConf.create({"name": "1.0", "run_id": "1.10"}))
+    cfg = OmegaConf.load(run.config)
+    assert run.path == tmp_path / "1.0/diffusion/1.10"
+    assert name_of_run(cfg, {}) == "1.10" and cfg.name == "1.0"
+
+
+def test_the_environment_is_described(run: RunFolder) -> None:
     run.write_environment()
-    assert "abcdefsecret" not in run.config.read_text() + run.environment.read_text()
     environment = describe_environment()
     assert environment["versions"]["ldmlab"] and environment["devices"]
     assert os.environ["HOME"] not in environment.values()

@@ -1,0 +1,62 @@
+"""The folder that `ldmlab sample` writes its images to."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ldmlab.apps.runs.find import find_run
+from ldmlab.core.errors import UserError
+
+_OURS = re.compile(r"(\d{5,}|grid)\.png")
+
+
+@contextmanager
+def image_folder(cfg: DictConfig) -> Iterator[Path]:
+    """A folder that can be written and holds no images yet; gone again if it stays empty.
+
+    Args:
+        cfg: `out`, or else `run`, below whose samples/ a new folder is made.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UserError: It cannot be written, or images in it would be overwritten.
+    """
+    folder = Path(cfg.out) if cfg.out else None
+    made = folder is None or not folder.exists()
+    try:
+        if folder is None:
+            folder = _new_folder(find_run(cfg.run).samples, cfg)
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        taken = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+    except OSError as error:
+        raise UserError(
+            f"out={error.filename} cannot be written ({error.strerror}): name another folder"
+        ) from error
+    if taken:
+        raise UserError(f"{taken[0]} exists and is not overwritten: name another folder with out=")
+    try:
+        yield folder
+    finally:
+        if made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+def _new_folder(samples: Path, cfg: DictConfig) -> Path:
+    """Make a folder whose name tells prompt and seed, and no other process has."""
+    words = re.sub(r"[^a-z0-9]+", "-", str(cfg.prompt or "samples").lower()).strip("-")[:60]
+    stem = f"{words or 'samples'}-seed{cfg.seed}"
+    for name in (stem, *(f"{stem}-{k}" for k in range(2, 10_000))):
+        with suppress(FileExistsError):
+            (samples / name).mkdir(parents=True)
+            return samples / name
+    raise UserError(f"{samples} holds every folder {stem}-<number>: name another with out=")

@@ -1,0 +1,121 @@
+"""One stage of an experiment, trained to its end with everything that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldmlab.apps.build.device import accelerator_of
+from ldmlab.apps.build.experiment import learning_rate
+from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.runs.secrets import masked
+from ldmlab.apps.stages.resume import check_same, resume_from
+from ldmlab.apps.stages.session import Session, console
+from ldmlab.data.sampling.datasets import BatchDataset
+from ldmlab.training.callbacks.broken_files import BrokenFiles
+from ldmlab.training.callbacks.checkpointing import Checkpointing
+from ldmlab.training.callbacks.gradients import GradientGuard
+from ldmlab.training.callbacks.preemption import Preemption
+from ldmlab.training.callbacks.progress import ProgressDisplay
+from ldmlab.training.callbacks.rank_failure import RankFailure
+from ldmlab.training.callbacks.resume_validation import ResumeValidation
+from ldmlab.training.callbacks.throughput import Throughput
+from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.fit import Observers, StageFit, is_main_process
+from ldmlab.training.loggers.build import build_loggers
+from ldmlab.training.step_module import StepModule
+
+
+def fit_stage(
+    session: Session,
+    stage: str,
+    module: StepModule,
+    train: BatchDataset,
+    validation: BatchDataset,
+    folder: RunFolder,
+    observers: Observers,
+    identity: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Train a stage to its end, unless its run has already come there.
+
+    Args:
+        session: The experiment.
+        stage: `autoencoder` or `diffusion`.
+        module: What is trained.
+        train: Its training data: images or latents.
+        validation: Its validation data.
+        folder: Its run.
+        observers: Callbacks of this stage alone.
+        identity: What decides the result, by configuration key.
+        metadata: Further plain values to store in its checkpoints.
+
+    Raises:
+        UserError: The run was begun as something else, or its checkpoints cannot be read.
+    """
+    cfg, options = session.cfg, session.cfg.stages[stage]
+    identity = masked(identity)  # checkpoints are handed on
+    resume = resume_from(cfg, stage, folder)
+    spent = 0.0
+    if resume is not None:
+        spent = folder.read_seconds()
+        if resume.step >= options.max_steps:
+            console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
+            session.seconds[stage] = spent
+            return
+        check_same(resume, identity, session.spec)
+        console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+    if is_main_process():
+        folder.write_config(cfg)
+        folder.write_environment()
+    if cfg.scale_lr:
+        rate = learning_rate(cfg, options, options.lr)
+        console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
+    checkpointing = Checkpointing(
+        folder.checkpoints,
+        cfg.callbacks.checkpoint_every,
+        cfg.callbacks.keep_every,
+        options.val_every if cfg.callbacks.best else None,
+        {"stage": stage, "identity": identity, "spec": asdict(session.spec), **metadata},
+    )
+    session.close()
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    session.loggers = build_loggers(folder.path, stage, plain["logger"]["wandb"], masked(plain))
+    stage_fit = StageFit(
+        module,
+        BatchDataModule(train, validation, options.batch_size, cfg.seed, cfg.data.num_workers),
+        _trainer_options(cfg, stage, folder),
+        [
+            GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),
+            *observers,
+            Throughput(cfg.trainer.log_every_n_steps),
+            checkpointing,
+            ProgressDisplay(stage),
+            BrokenFiles(folder.path / "broken_files.txt"),
+            Preemption(checkpointing.last),
+            RankFailure(),
+            ResumeValidation(options.val_every),
+        ],
+        session.loggers,
+    )
+    session.seconds[stage] = spent + stage_fit.run(resume)
+    if is_main_process():
+        folder.write_seconds(session.seconds[stage])
+
+
+def _trainer_options(cfg: DictConfig, stage: str, folder: RunFolder) -> dict[str, Any]:
+    options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+    strategy, accelerator = cfg.trainer.strategy, accelerator_of(cfg)
+    return options | {
+        "accelerator": accelerator,
+        "strategy": strategy if isinstance(strategy, str) else build(strategy),
+        "precision": cfg.stages[stage].precision,
+        "val_check_interval": cfg.stages[stage].val_every,
+        "default_root_dir": str(folder.path),
+        # Statistics of the global batch, where torch has them: it refuses tensors on the CPU.
+        "sync_batchnorm": accelerator == "cuda",
+    }

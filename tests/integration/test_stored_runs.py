@@ -1,0 +1,56 @@
+"""A run of each version of the configuration, kept for ever: loaded, sampled, resumed."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ldmlab.apps.cli.main import main
+from ldmlab.apps.config.migrations import VERSION
+from ldmlab.apps.config.run_base import load_config
+from ldmlab.apps.runs.find import find_run
+from ldmlab.training.resume import Resume
+
+STORED = sorted((Path(__file__).parents[1] / "data").glob("run_v*.tar.xz"))
+
+
+def test_every_version_of_the_configuration_has_a_stored_run() -> None:
+    assert {path.name for path in STORED} == {f"run_v{k}.tar.xz" for k in range(1, VERSION + 1)}
+    assert all(path.stat().st_size < 300_000 for path in STORED)
+
+
+@pytest.fixture(params=STORED, ids=lambda path: path.name.partition(".")[0])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder of one version's experiment, unpacked."""
+    folder = tmp_path / "runs"
+    with tarfile.open(request.param) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / request.param.name.partition(".")[0]
+
+
+def test_a_stored_run_draws_the_image_it_drew(stored: Path, tmp_path: Path) -> None:
+    run = f"run={stored}/diffusion/latest"
+    main(["sample", run, "labels=3", "num_samples=1", "seed=5", f"out={tmp_path}/out"])
+    now, then = (
+        np.asarray(Image.open(path / "00000.png"), dtype=int)
+        for path in (tmp_path / "out", stored / "drawn")
+    )
+    assert abs(now - then).max() <= 2  # bytes, on another processor
+    assert then.std() > 10
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_a_stored_run_goes_on(stored: Path, stage: str) -> None:
+    run = find_run(stored / stage)
+    assert load_config(run.config).config_version == VERSION
+    before = Resume.at(run.checkpoints / "last.ckpt")
+    assert (before.stage, before.step) == (stage, 4)
+    steps = f"stages.{stage}.max_steps=6"
+    main(["train", f"config={run.config}", f"paths.runs={stored.parent}", f"stage={stage}", steps])
+    assert Resume.at(run.checkpoints / "last.ckpt").step == 6
+    assert json.loads(run.environment.read_text())["versions"]["ldmlab"]
