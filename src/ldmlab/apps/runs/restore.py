@@ -13,10 +13,10 @@ from torch import Tensor
 from ldmlab.apps.build.experiment import build_codec, build_model
 from ldmlab.apps.runs.ema_weights import kept_average, other_average
 from ldmlab.apps.runs.folder import RunFolder, find_checkpoint, find_run
+from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.resume import load_weights, read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ldmlab.apps.runs.init_weights import spec_to_start_from
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.locks import locked
+from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
@@ -34,7 +35,7 @@ from ldmlab.training.callbacks.rank_failure import RankFailure
 from ldmlab.training.callbacks.resume_validation import ResumeValidation
 from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.datamodule import BatchDataModule
-from ldmlab.training.fit import Observers, StageFit, is_main_process
+from ldmlab.training.fit import Observers, StageFit
 from ldmlab.training.loggers.build import build_loggers, close_loggers
 from ldmlab.training.resume import Resume, newest_checkpoint
 from ldmlab.training.step_module import StepModule
