@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from ldmlab.core.checkpoint_file import told_if_misfit
 from ldmlab.core.errors import UserError

@@ -189,7 +189,7 @@ def _try_compose(arguments: Sequence[str], config_name: str) -> DictConfig | Non
 
 
 def _copy(cfg: DictConfig) -> DictConfig:
-    copy: Any = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    copy: Any = OmegaConf.create(OmegaConf.to_container(cfg))
     return copy
 
 
