@@ -19,7 +19,7 @@ from tests.golden.cases import Case, Replay, names
 def test_loss_matches_published_implementation(name: str) -> None:
     case = Case(name)
     z, count, label = case["z"], case.config["timesteps"], case["class_label"]
-    # The published batch names the null class; here a sample that says nothing was dropped.
+    # The published batch names the null class; here such a sample was dropped.
     null = label == case.model().network.conditioner.num_classes
     batch = Batch(
         index=torch.arange(len(z)),

@@ -23,11 +23,11 @@ from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.vocabulary_making import build_vocabulary
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.interop.compvis import model as compvis
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.resume import read_checkpoint
 
 Command = Callable[..., tuple[int, str]]
 

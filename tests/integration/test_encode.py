@@ -23,10 +23,10 @@ from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS, train_autoencoder, tr
 from ldmlab.conditioning.hf_text import HFText
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.records import TextStates
 from ldmlab.data.latents.dataset import LatentCache
 from ldmlab.data.specimens.make import make
-from ldmlab.training.resume import read_checkpoint
 
 SMALL = (*TINY, "trainer.log_every_n_steps=1", "conditioner=class", "conditioner.dim=24")
 ONE_STEP = ("stages.autoencoder.max_steps=1", "callbacks.sample_every=1000")

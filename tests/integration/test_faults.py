@@ -16,9 +16,9 @@ import torch
 from tests.integration.test_training import TINY, train, weights
 
 from ldmlab.apps.cli import main as cli
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
-from ldmlab.training.resume import read_checkpoint
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, rows: set[int]) -> None:

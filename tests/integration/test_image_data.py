@@ -17,9 +17,9 @@ from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.stages.session import Session
 from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
-from ldmlab.training.resume import read_checkpoint
 
 NARROW = (
     "name=narrow", "data.image_size=16", "autoencoder.channels=8", "stages.autoencoder.val_every=1",

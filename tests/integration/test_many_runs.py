@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.integration.test_wandb import TINY
 
-from ldmlab.training.resume import read_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint
 
 SMALL = [argument for argument in TINY if argument != "logger=wandb"] + ["codec=identity"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

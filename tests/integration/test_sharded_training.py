@@ -14,7 +14,7 @@ import torch
 from tests.integration.test_training import TINY
 
 from ldmlab.apps.cli import main as cli
-from ldmlab.training.resume import read_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint
 
 COMMON = (
     *TINY,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ldmlab.apps.cli import main as cli
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.data.specimens.make import make
-from ldmlab.training.resume import read_checkpoint
 
 NARROW = (
     "experiment=laion", "data.image_size=16", "data.max_bad=5", "data.validation_share=0.2",

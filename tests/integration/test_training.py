@@ -19,7 +19,7 @@ from torch import Tensor
 from ldmlab.apps.cli import main as cli
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.runs.restore import restore
-from ldmlab.training.resume import read_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint
 
 TINY = (
     "data.train.num_samples=64",

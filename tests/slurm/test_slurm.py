@@ -13,7 +13,7 @@ import pytest
 from tests.integration.test_wandb import TINY
 
 from ldmlab.apps.cli import main as cli
-from ldmlab.training.resume import read_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 NEEDS = ("slurmctld", "slurmd", "sbatch", "munged")

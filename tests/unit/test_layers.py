@@ -15,6 +15,7 @@ _LAYERS = (
 )
 
 _JUDGING = "evaluation.vistas.metrics"
+_READING = ("apps.commands.sample", "apps.commands.evaluate")
 
 # One process per layer, forked from one that has torch already: its import takes seconds.
 _PROBE = """
@@ -49,7 +50,7 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def imported() -> dict[str, list[str] | str]:
     done = subprocess.run(
-        [sys.executable, "-c", _PROBE, *_LAYERS, _JUDGING],
+        [sys.executable, "-c", _PROBE, *_LAYERS, _JUDGING, *_READING],
         capture_output=True,
         text=True,
         check=True,
@@ -74,6 +75,16 @@ def test_evaluation_imports_neither_lightning_nor_hydra(
     assert isinstance(modules, list), modules
     assert "ldmlab" in modules and "torch" in modules
     assert not set(modules) & {"lightning", "hydra", "torchmetrics"}
+
+
+@pytest.mark.parametrize("verb", _READING)
+def test_reading_a_model_needs_no_lightning(
+    imported: dict[str, list[str] | str], verb: str
+) -> None:
+    modules = imported[verb]
+    assert isinstance(modules, list), modules
+    assert "torch" in modules
+    assert not set(modules) & {"lightning", "torchmetrics", "diffusers"}
 
 
 def test_cli_starts_without_torch() -> None:

@@ -16,7 +16,7 @@ from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss, vanilla_loss
 
 @dataclass(frozen=True)
 class AdversaryTerms:
-    """Both sides of the game for one batch.
+    """Both losses for one batch.
 
     Attributes:
         generator: What the autoencoder minimises, weighted.
@@ -41,7 +41,7 @@ class Adversary(nn.Module):
 
     Args:
         discriminator: Judges patches of images.
-        start: Number of steps before the game begins.
+        start: Number of steps before adversarial training begins.
         weight: Weight of the adversarial term beside the adaptive one.
         loss: The discriminator's; the autoencoder maximises the mean logit under either.
     """
@@ -60,7 +60,7 @@ class Adversary(nn.Module):
         self.weight = weight
 
     def zero_loss(self) -> Float[Tensor, ""]:
-        """A zero that every parameter takes part in, for the steps before the game begins.
+        """A zero that every parameter takes part in, for the steps before it has started.
 
         Distributed training waits for a gradient of each parameter.
         """

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.core.records import LatentMoments
+from ldmlab.core.tensors import without_autocast
 
 
 class Codec(nn.Module, ABC):
@@ -75,6 +76,9 @@ class IdentityCodec(Codec):
 class NormalizedCodec(Codec):
     """An autoencoder, frozen and in evaluation mode for good, with normalised latents.
 
+    It computes in its own precision under mixed precision too: the error of 16 bits would be part
+    of the data that the diffusion model learns.
+
     Args:
         autoencoder: The trained autoencoder.
     """
@@ -101,7 +105,7 @@ class NormalizedCodec(Codec):
         Raises:
             ValueError: There are no images.
         """
-        moments = [self.autoencoder.moments(image) for image in images]
+        moments = [self._moments(image) for image in images]
         if not moments:
             raise ValueError("latents cannot be normalised on no images")
         mean = torch.cat([m.mean for m in moments]).double()
@@ -134,13 +138,18 @@ class NormalizedCodec(Codec):
     @torch.no_grad()
     def encode(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
         """Normalised latents of images in [-1, 1]."""
-        moments = self.autoencoder.moments(image)
+        moments = self._moments(image)
         return LatentMoments((moments.mean - self.shift) / self.scale, moments.std / self.scale)
 
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Images of normalised latents."""
-        return self.autoencoder.decode(z * self.scale + self.shift)
+        with without_autocast(z):
+            return self.autoencoder.decode(z * self.scale + self.shift)
+
+    def _moments(self, image: Float[Tensor, "b c h w"]) -> LatentMoments:
+        with without_autocast(image):
+            return self.autoencoder.moments(image)
 
     def train(self, mode: bool = True) -> NormalizedCodec:
         """Stay in evaluation mode, whatever a trainer asks for."""

@@ -43,7 +43,7 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def null(self, condition: Shaped[Tensor, "b *shape"]) -> Shaped[Tensor, "b *shape"]:
-        """The condition that says nothing, in the shape of `condition`."""
+        """The null condition, in the shape of `condition`."""
 
     @abstractmethod
     def forward(self, condition: Shaped[Tensor, "b *shape"]) -> Conditioning:
@@ -61,7 +61,7 @@ class Conditioner(nn.Module, ABC):
     def drop(
         self, condition: Shaped[Tensor, "b *shape"], dropped: Bool[Tensor, " b"]
     ) -> Shaped[Tensor, "b *shape"]:
-        """Replace the condition of some samples by the one that says nothing."""
+        """Replace the condition of some samples by the null condition."""
         mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
         return torch.where(mask, self.null(condition), condition)
 

@@ -54,7 +54,7 @@ class GivenConditioner(Conditioner):
         """Refuse.
 
         Raises:
-            UserError: Always: what says nothing is for the condition's maker to say.
+            UserError: Always: the null condition is for the condition's maker to give.
         """
         raise UserError(f"nothing here says which {self.what} stand for no condition")
 

@@ -17,7 +17,7 @@ from ldmlab.nn.text_transformer import TextTransformer
 class TextConditioner(Conditioner):
     """WordPiece tokens through a transformer trained with the diffusion model.
 
-    The empty caption is the condition that says nothing.
+    The empty caption is the null condition.
 
     Args:
         vocabulary: The tokens in order of their numbers.

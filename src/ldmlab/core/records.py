@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,9 +23,38 @@ def _map_tensors(record: Any, change: Any) -> Any:
         value = getattr(record, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = change(value)
-        elif isinstance(value, LatentMoments | TextStates):
+        elif is_dataclass(value):
             changed[field.name] = _map_tensors(value, change)
     return replace(record, **changed)
+
+
+def _tensors(record: Any) -> Iterator[Tensor]:
+    """Every tensor of `record`, nested records included."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Tensor):
+            yield value
+        elif is_dataclass(value):
+            yield from _tensors(value)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """One value of many, row after row: None, tensors, tuples, or records of such."""
+    first = parts[0]
+    if any(type(part) is not type(first) for part in parts):
+        raise ValueError("a field must be there in all batches or in none")
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, tuple):
+        return tuple(chain.from_iterable(parts))
+    if isinstance(first, TextStates):  # padded to the longest of each batch
+        longest = max(part.states.shape[1] for part in parts)
+        padded = [F.pad(part.states, (0, 0, 0, longest - part.states.shape[1])) for part in parts]
+        return TextStates(torch.cat(padded), torch.cat([part.length for part in parts]))
+    if first is None:
+        return None
+    names = [field.name for field in fields(first)]
+    return type(first)(*(_joined([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -96,6 +128,20 @@ class Batch:
             return picked
         places = range(len(self))[rows] if isinstance(rows, slice) else rows
         return replace(picked, caption=tuple(self.caption[i] for i in places))
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Batch]) -> Batch:
+        """One batch of many.
+
+        Raises:
+            ValueError: A field is there in some of them only.
+        """
+        return _joined(batches)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its tensors, in bytes."""
+        return sum(tensor.nbytes for tensor in _tensors(self))
 
 
 @dataclass(frozen=True)

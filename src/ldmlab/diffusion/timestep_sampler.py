@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -149,10 +148,16 @@ class LossSecondMoment(nn.Module, TimestepSampler):
         Hand over those of all processes alike, in one order.
         """
         bins, history = self.losses.shape
-        for where, value in zip(_bin_of(t, bins).tolist(), loss.tolist(), strict=True):
-            if math.isfinite(value):
-                self.losses[where, self.count[where] % history] = value
-                self.count[where] += 1
+        finite = loss.isfinite()
+        values = loss[finite].to(self.losses)
+        where, order = _bin_of(t[finite], bins).to(self.count.device).sort(stable=True)
+        new = torch.bincount(where, minlength=bins)
+        rank = torch.arange(len(where), device=where.device) - (new.cumsum(0) - new)[where]
+        # Of more than a bin remembers, the last ones: each place is written once.
+        last = rank >= new[where] - history
+        place = (self.count[where] + rank) % history
+        self.losses[where[last], place[last]] = values[order][last]
+        self.count += new
 
 
 def _bin_of(t: Tensor, bins: int) -> Tensor:

@@ -199,7 +199,7 @@ class LatentDiffusion(nn.Module):
         return self.network.conditioner.select(conditions.to(self.device))
 
     def _denoiser(self, condition: Tensor, known: bool = True) -> Denoiser:
-        """The network under conditions, or under what says nothing in their place."""
+        """The network under conditions, or under null conditions in their place."""
         conditioner = self.network.conditioner
 
         # Made when guidance asks for it: a model without guidance may have no null condition.

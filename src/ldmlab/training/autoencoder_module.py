@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 
 from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.autoencoder import Autoencoder
@@ -38,7 +37,8 @@ class AutoencoderModule(StepModule):
     """
 
     trained = ("autoencoder", "discriminator")
-    judged_by = ("val/psnr", max)
+    monitor = "val/psnr"
+    mode = "max"
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class AutoencoderModule(StepModule):
         self.discriminator_optimizer = discriminator_optimizer
         self.lr_schedule = lr_schedule
 
-    def configure_optimizers(self) -> list[dict[str, Any]]:
+    def configure_optimizers(self) -> list[OptimizerLRSchedulerConfig]:
         """One optimiser and schedule for each network."""
-        pairs = [(self.optimizer, self.autoencoder)]
+        pairs: list[tuple[OptimizerFactory, nn.Module]] = [(self.optimizer, self.autoencoder)]
         if self.adversary is not None:
             pairs.append((self.discriminator_optimizer, self.adversary))
         return [self.scheduled(make(n), self.lr_schedule) for make, n in pairs]
 
     def terms(self, batch: Batch, noise: Noise) -> StepTerms:
-        """Both sides' losses."""
-        image = batch.image
+        """The losses of the autoencoder and of the discriminator."""
+        image = _images(batch)
         latent = self.autoencoder.encode(image)
         reconstruction = self.autoencoder.decode_as_given(latent.sample(noise))
         terms = self.loss(image, reconstruction, latent.regularizer())
@@ -100,7 +100,14 @@ class AutoencoderModule(StepModule):
     @torch.no_grad()
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Latent]:
         """Reconstruction of unseen images; returns their latents."""
-        latent = self.autoencoder.encode(batch.image)
-        ratio = psnr(self.autoencoder.reconstruct(latent), batch.image).mean()
+        image = _images(batch)
+        latent = self.autoencoder.encode(image)
+        ratio = psnr(self.autoencoder.reconstruct(latent), image).mean()
         self.log("val/psnr", ratio, batch_size=len(batch), sync_dist=True)
         return {"latent": latent}
+
+
+def _images(batch: Batch) -> Tensor:
+    if batch.image is None:
+        raise ValueError("stage one needs images")
+    return batch.image

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from ldmlab.core.random import Noise, SampleNoise, derive_seed
@@ -25,14 +25,15 @@ class DiffusionModule(StepModule):
         model: Codec, network and process; only the network is trained.
         optimizer: Makes the network's optimiser.
         lr_schedule: Factor of the learning rate.
-        ema: Decay of the average, or of several, the first of which is shown and judged.
+        ema: Decay of the average, or of several, the first of which is shown and evaluated.
         seed: Seed of the run.
         max_steps: Number of steps to train for.
         accumulate_grad_batches: Parts that a batch is taken in.
     """
 
     trained = ("network",)
-    judged_by = ("val/loss", min)
+    monitor = "val/loss"
+    mode = "min"
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class DiffusionModule(StepModule):
         networks = (self.model.network, self.ema.network, *self.ema.others)
         return [part for network in networks for part in network.children()]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser over U-Net and conditioner."""
         return self.scheduled(self.optimizer(self.model.network), self.lr_schedule)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ldmlab.core.errors import UserError
 
 Decay = Callable[[int], float]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def warmup_decay(decay: float = 0.9999) -> Decay:
@@ -33,7 +35,7 @@ def power_lengths(lengths: Sequence[float]) -> list[Decay]:
 
     Args:
         lengths: Standard deviations of the averages' profiles, as shares of the training so far,
-            each in (0, 0.28); the first is the one that is shown and judged.
+            each in (0, 0.28); the first is the one that is shown and evaluated.
     """
     return [power_decay(gamma_of(length)) for length in lengths]
 
@@ -53,7 +55,7 @@ def gamma_of(length: float) -> float:
     return float(np.roots([1.0, 7.0, 16.0 - s, 12.0 - s]).real.max())
 
 
-class EMA(nn.Module):
+class EMA(nn.Module, Generic[Network]):
     """Copies of a network that follow its weights slowly.
 
     Attributes:
@@ -65,9 +67,10 @@ class EMA(nn.Module):
         decays: Share of each average kept at update n = 1, 2, ….
     """
 
+    network: Network
     num_updates: Tensor
 
-    def __init__(self, network: nn.Module, *decays: Decay) -> None:
+    def __init__(self, network: Network, *decays: Decay) -> None:
         super().__init__()
         self.decays = decays
         self.network, *others = (
@@ -80,13 +83,14 @@ class EMA(nn.Module):
     def update(self, network: nn.Module) -> None:
         """Move towards the weights of `network`; buffers are copied."""
         self.num_updates += 1
-        weights, buffers = list(network.parameters()), list(network.buffers())
+        weights: list[Tensor] = [*network.parameters()]
+        buffers = list(network.buffers())
         for decay, average in zip(self.decays, (self.network, *self.others), strict=True):
             share = 1 - decay(int(self.num_updates))
-            torch._foreach_lerp_(list(average.parameters()), weights, share)
+            torch._foreach_lerp_([*average.parameters()], weights, share)
             for mine, buffer in zip(average.buffers(), buffers, strict=True):
                 mine.copy_(buffer)
 
-    def train(self, mode: bool = True) -> EMA:
+    def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: averages are not trained."""
         return super().train(False)

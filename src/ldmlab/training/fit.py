@@ -7,29 +7,24 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.utilities import rank_zero_only
 
+from ldmlab.core.checkpoint_file import told_if_misfit
 from ldmlab.core.errors import UserError
 from ldmlab.training.datamodule import BatchDataModule
 from ldmlab.training.loggers.metrics_file import MetricsFile
 from ldmlab.training.orphan_guard import bound_to_launcher
-from ldmlab.training.resume import AtomicCheckpointIO, Resume, first_difference
+from ldmlab.training.resume import AtomicCheckpointIO, Resume
 from ldmlab.training.step_module import StepCounter, StepModule
 
 Observers = Sequence[L.Callback]
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files and talks to the user: rank 0 of all."""
-    return bool(rank_zero_only.rank == 0)
 
 
 @dataclass(frozen=True)
@@ -114,16 +109,11 @@ def _interrupt_handed_on() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _misfit_told(path: Path | None) -> Iterator[None]:
+def _misfit_told(path: Path | None) -> AbstractContextManager[None]:
     """Name the first tensor of a checkpoint that the module has not, or not so."""
-    try:
-        yield
-    except RuntimeError as error:
-        if path is None or "loading state_dict" not in str(error):
-            raise
-        misfit = f"resume={path} is of another model than this configuration's"
-        raise UserError(f"{misfit}: {first_difference(error)}") from error
+    if path is None:
+        return nullcontext()
+    return told_if_misfit(f"resume={path} is of another model than this configuration's")
 
 
 def _environment() -> list[SLURMEnvironment]:

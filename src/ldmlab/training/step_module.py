@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -46,7 +46,8 @@ class StepModule(L.LightningModule, ABC):
 
     Attributes:
         trained: Names of what is trained, one for each optimiser.
-        judged_by: What validations are compared by, and which of two values is the better.
+        monitor: Name of the metric that validations are compared by.
+        mode: Whether its smallest (`min`) or its largest value (`max`) is the best.
 
     Args:
         seed: Seed of the run.
@@ -56,7 +57,8 @@ class StepModule(L.LightningModule, ABC):
     """
 
     trained: tuple[str, ...]
-    judged_by: tuple[str, Callable[[float, float], float]]
+    monitor: str
+    mode: Literal["min", "max"]
     steps: Tensor
 
     def __init__(self, seed: int, max_steps: int, accumulate_grad_batches: int = 1) -> None:
@@ -128,7 +130,7 @@ class StepModule(L.LightningModule, ABC):
             self.trainer.should_stop = True
 
     @staticmethod
-    def scheduled(optimizer: Optimizer, schedule: LRSchedule) -> dict[str, Any]:
+    def scheduled(optimizer: Optimizer, schedule: LRSchedule) -> OptimizerLRSchedulerConfig:
         """An optimiser with its learning rate following `schedule`, as Lightning wants it."""
         return {
             "optimizer": optimizer,
@@ -158,8 +160,9 @@ class StepModule(L.LightningModule, ABC):
 
     def _descend(self, num_active_optimizers: int) -> None:
         schedules = self.lr_schedulers()
+        assert schedules is not None
         schedules = schedules if isinstance(schedules, list) else [schedules]
-        # A network that does not play yet keeps its schedule for when it does.
+        # A discriminator that has not started keeps its schedule for when it does.
         for optimizer, schedule in zip(
             self._optimizers[:num_active_optimizers], schedules[:num_active_optimizers], strict=True
         ):

@@ -47,6 +47,25 @@ def test_codec_encodes_as_the_autoencoder_does(
     assert torch.equal(moments.std, trained_on.std)
 
 
+@pytest.mark.parametrize("bottleneck", [KL, VQ])
+def test_a_codec_computes_in_its_own_precision_under_mixed_precision(
+    bottleneck: type[KL] | type[VQ],
+) -> None:
+    codec, mixed = (NormalizedCodec(_autoencoder(bottleneck)) for _ in range(2))
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    codec.normalize_on([image])
+    moments = codec.encode(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert codec.autoencoder.encoder(image).dtype == torch.bfloat16  # stage one trains so
+        mixed.normalize_on([image])
+        under = mixed.encode(image)
+        decoded = mixed.decode(moments.mean)
+    assert mixed.normalization == codec.normalization
+    assert torch.equal(under.mean, moments.mean)
+    assert torch.equal(under.std, moments.std)
+    assert torch.equal(decoded, codec.decode(moments.mean))
+
+
 def test_codec_is_frozen_and_named_by_its_weight_hash() -> None:
     codec = NormalizedCodec(_autoencoder(KL))
     codec.train()

@@ -14,10 +14,10 @@ from ldmlab.apps.config.compose import compose
 from ldmlab.conditioning.hf_text import HFText
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary
+from ldmlab.core.checkpoint_file import load_weights
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, DataSpec
-from ldmlab.training.resume import load_weights
 
 transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
 

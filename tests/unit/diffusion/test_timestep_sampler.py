@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldmlab.core.random import SampleNoise
 from ldmlab.diffusion.schedule import KarrasVE, RectifiedFlow, Schedule, cosine, linear
@@ -78,3 +82,49 @@ def test_second_moment_times_ignore_nan_losses() -> None:
     times = LossSecondMoment(bins=2, history=1)
     times.observe(torch.tensor([0.2, 0.8]), torch.tensor([float("nan"), 1.0]))
     assert times.count.tolist() == [0, 1]
+
+
+def _observed_one_by_one(times: LossSecondMoment, t: list[float], losses: list[float]) -> None:
+    """Each loss in turn takes the place of its bin's oldest."""
+    bins, history = times.losses.shape
+    for time, loss in zip(t, losses, strict=True):
+        if math.isfinite(loss):
+            where = min(max(math.ceil(time * bins) - 1, 0), bins - 1)
+            times.losses[where, int(times.count[where]) % history] = loss
+            times.count[where] += 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("bins", "history"), [(5, 4), (1, 3), (50, 1), (7, 10)])
+def test_losses_are_remembered_as_one_by_one(bins: int, history: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(bins)
+    at_once, in_turn = (LossSecondMoment(bins, history) for _ in range(2))
+    for count in (1, 0, 3, 40, 7, 200, 1000):  # fewer and more than all bins remember
+        # A table's times: bins have several losses, some none, and edges are met exactly.
+        t = torch.randint(1, 11, (count,), generator=generator).double() / 10
+        losses = torch.rand(count, generator=generator, dtype=dtype)
+        losses[torch.rand(count, generator=generator) < 0.1] = math.nan
+        losses[torch.rand(count, generator=generator) < 0.1] = -math.inf
+        at_once.observe(t, losses)
+        _observed_one_by_one(in_turn, t.tolist(), losses.tolist())
+        assert torch.equal(at_once.losses, in_turn.losses)
+        assert torch.equal(at_once.count, in_turn.count)
+
+
+class _Count(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.total += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_observing_takes_as_many_operations_for_any_batch() -> None:
+    operations = []
+    for count in (2, 2000):
+        with _Count() as counter:
+            LossSecondMoment().observe(torch.rand(count).double(), torch.rand(count))
+        operations.append(counter.total)
+    assert operations[0] == operations[1] < 60

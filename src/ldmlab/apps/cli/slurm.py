@@ -136,7 +136,7 @@ def _resources(verb: Verb, cfg: DictConfig) -> list[str]:
 
 def _local(cfg: DictConfig) -> str:
     """The configuration that the job itself runs, its interpolations kept."""
-    local: Any = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    local: Any = OmegaConf.create(OmegaConf.to_container(cfg))
     with open_dict(local):
         local.launcher = {"slurm": None}
     return OmegaConf.to_yaml(writable(local))

@@ -41,13 +41,13 @@ from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_text
+from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import Batch
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
 from ldmlab.data.sampling.datasets import with_latents
-from ldmlab.training.datamodule import batch_loader
-from ldmlab.training.fit import is_main_process
+from ldmlab.data.sampling.loader import batch_loader
 
 _PATIENCE = 3600.0
 

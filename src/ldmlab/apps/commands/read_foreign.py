@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.errors import UserError
-from ldmlab.training.resume import read_checkpoint
 
 
 class _Name:

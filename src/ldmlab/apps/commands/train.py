@@ -12,7 +12,7 @@ from ldmlab.apps.runs.jobs import report
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
-from ldmlab.training.fit import is_main_process
+from ldmlab.core.processes import is_main_process
 
 _WISH = 200  # characters of a caption that are shown
 

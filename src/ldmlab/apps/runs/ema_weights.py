@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.training.ema import gamma_of
 from ldmlab.training.post_hoc_ema import Profile, coefficients, combine_weights
-from ldmlab.training.resume import read_checkpoint
 
 
 def kept_average(state: Mapping[str, Tensor], which: int = 0) -> dict[str, Tensor]:

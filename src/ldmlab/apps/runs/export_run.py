@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import restore
 from ldmlab.apps.runs.secrets import masked

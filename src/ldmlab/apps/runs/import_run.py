@@ -23,11 +23,11 @@ from ldmlab.autoencoding.codec import NormalizedCodec
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.text import TextConditioner
+from ldmlab.core.checkpoint_file import write_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.interop.common.imported import Imported
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.resume import AtomicCheckpointIO
 
 # Gentle: the weights are trained already, and the average follows from the first step.
 _TRAINING: dict[str, Any] = {
@@ -63,7 +63,7 @@ def write_run(imported: Imported, folder: Path, final: Path, source: str) -> Non
     run = RunFolder(folder)
     for part in (run.checkpoints, run.samples):
         part.mkdir(parents=True)
-    AtomicCheckpointIO().save_checkpoint(
+    write_checkpoint(
         {"state_dict": {"steps": torch.tensor(0), **state}, "metadata": metadata},
         run.checkpoints / "last.ckpt",
     )

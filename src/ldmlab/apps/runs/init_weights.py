@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ldmlab.apps.runs.ema_weights import kept_average
 from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import model_weights, spec_in
+from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.training.resume import load_weights, read_checkpoint
 
 
 def spec_to_start_from(run: str | Path, spec: DataSpec) -> DataSpec:

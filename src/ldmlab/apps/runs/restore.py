@@ -14,10 +14,10 @@ from ldmlab.apps.build.experiment import build_codec, build_model
 from ldmlab.apps.runs.ema_weights import kept_average, other_average
 from ldmlab.apps.runs.find import find_checkpoint, find_run
 from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.core.checkpoint_file import load_weights, read_checkpoint, stage_of
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
-from ldmlab.training.resume import load_weights, read_checkpoint, stage_of
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import masked
 from ldmlab.apps.stages.resume import check_same, resume_from
 from ldmlab.apps.stages.session import Session, console
+from ldmlab.core.processes import is_main_process
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
 from ldmlab.training.callbacks.checkpointing import Checkpointing
@@ -25,7 +26,7 @@ from ldmlab.training.callbacks.rank_failure import RankFailure
 from ldmlab.training.callbacks.resume_validation import ResumeValidation
 from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.datamodule import BatchDataModule
-from ldmlab.training.fit import Observers, StageFit, is_main_process
+from ldmlab.training.fit import Observers, StageFit
 from ldmlab.training.loggers.build import build_loggers
 from ldmlab.training.step_module import StepModule
 

@@ -17,9 +17,9 @@ from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import spec_to_start_from
 from ldmlab.core.errors import UserError
 from ldmlab.core.locks import locked
+from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
-from ldmlab.training.fit import is_main_process
 from ldmlab.training.loggers.build import close_loggers
 
 # One process speaks for all.

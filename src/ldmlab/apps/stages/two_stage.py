@@ -31,6 +31,7 @@ from ldmlab.apps.stages.latents import check_conditions, normalize_like, open_la
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 from ldmlab.data.sampling.datasets import (
@@ -43,7 +44,6 @@ from ldmlab.data.sampling.datasets import (
 )
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
-from ldmlab.training.resume import load_weights, read_checkpoint
 
 # What decides the result of a stage, and so names its run.
 AUTOENCODER_KEYS = (

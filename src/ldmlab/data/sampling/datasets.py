@@ -106,7 +106,7 @@ class InMemory(Dataset[Batch]):
     """
 
     def __init__(self, batches: Sequence[Batch], dataset: BatchDataset | None = None) -> None:
-        self.batch = concatenate(batches)
+        self.batch = Batch.concatenate(batches)
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -124,14 +124,6 @@ class InMemory(Dataset[Batch]):
         return None if texts is None else tuple(texts[i] for i in indices)
 
 
-def bytes_of(batch: Batch) -> int:
-    """Memory of a batch's tensors."""
-    latent = batch.latent
-    tensors = (batch.image, batch.label, batch.mask, batch.index)
-    moments = () if latent is None else (latent.mean, latent.std)
-    return sum(t.numel() * t.element_size() for t in (*tensors, *moments) if t is not None)
-
-
 def check_memory(sample: Batch, count: int, what: str) -> None:
     """Refuse to hold more than the machine has to give.
 
@@ -143,7 +135,7 @@ def check_memory(sample: Batch, count: int, what: str) -> None:
     Raises:
         UserError: They need more than what is free; joining the parts takes twice their size.
     """
-    needed, free = 2 * bytes_of(sample) * count, free_memory()
+    needed, free = 2 * sample.nbytes * count, free_memory()
     if needed > free:
         raise UserError(
             f"data.in_memory=true needs {needed / 2**30:.1f} GiB for {count:,} {what}, and "
@@ -159,30 +151,6 @@ def free_memory() -> float:
         return math.inf
     kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
     return math.inf if kilobytes is None else int(kilobytes) * 1024.0
-
-
-def concatenate(batches: Sequence[Batch]) -> Batch:
-    """One batch of many; each field must be there in all of them or in none."""
-
-    def join(get: Callable[[Batch], torch.Tensor | None]) -> torch.Tensor | None:
-        parts = [part for batch in batches if (part := get(batch)) is not None]
-        return torch.cat(parts) if parts else None
-
-    latents = [batch.latent for batch in batches if batch.latent is not None]
-    captions = [batch.caption for batch in batches if batch.caption is not None]
-    return Batch(
-        index=torch.cat([batch.index for batch in batches]),
-        image=join(lambda batch: batch.image),
-        label=join(lambda batch: batch.label),
-        mask=join(lambda batch: batch.mask),
-        caption=tuple(text for part in captions for text in part) if captions else None,
-        latent=LatentMoments(
-            torch.cat([moments.mean for moments in latents]),
-            torch.cat([moments.std for moments in latents]),
-        )
-        if latents
-        else None,
-    )
 
 
 def with_latents(batch: Batch, encode: Callable[[torch.Tensor], LatentMoments]) -> Batch:

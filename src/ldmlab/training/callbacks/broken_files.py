@@ -11,8 +11,10 @@ from rich.console import Console
 from ldmlab.core.files import write_text
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.step_module import StepModule
 
 _SHOWN = 10
+_EVERY = 100  # steps
 
 
 class BrokenFiles(L.Callback):
@@ -27,9 +29,12 @@ class BrokenFiles(L.Callback):
         self._known: dict[str, None] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
         """Look at each hundredth step."""
-        if trainer.global_step % 100 == 0:
+        assert isinstance(pl_module, StepModule)
+        if pl_module.step % _EVERY == 0:
             self._look(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -89,15 +89,15 @@ class Checkpointing(L.Callback):
         assert isinstance(pl_module, StepModule)
         if self.best_of is None:
             return
-        name, better = pl_module.judged_by
-        value = float(trainer.callback_metrics[name])
+        value = float(trainer.callback_metrics[pl_module.monitor])
         if not math.isfinite(value) or value == self._best:
             return
+        better = max if pl_module.mode == "max" else min
         self._best = value if self._best is None else better(value, self._best)
         if self._best == value and trainer.is_global_zero:
             # A resumed run may validate first, before it saves anything.
-            judged = self.last if self._saved else Path(str(trainer.ckpt_path))
-            _link(judged, self.folder / "best.ckpt")
+            validated = self.last if self._saved else Path(str(trainer.ckpt_path))
+            _link(validated, self.folder / "best.ckpt")
 
 
 def _link(path: Path, name: Path) -> None:

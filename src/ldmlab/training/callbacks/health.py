@@ -17,7 +17,7 @@ DEAD_CHANNEL = 1e-3
 HUGE_WEIGHT = 1e3
 # The discriminator's loss where it has won; the distance of its logits where it sees nothing.
 WON, BLIND = 0.02, 0.02
-_GAME = ("discriminator", "adversarial_weight", "logits_real", "logits_fake")
+_ADVERSARIAL = ("discriminator", "adversarial_weight", "logits_real", "logits_fake")
 
 
 class AutoencoderHealth(L.Callback):
@@ -29,21 +29,21 @@ class AutoencoderHealth(L.Callback):
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._warned: set[str] = set()
-        self._young = True
+        self._first = True
         self._sums: dict[str, Tensor] = {}
-        self._latent: type[Latent] = Latent
-        self._game: list[dict[str, Tensor]] = []
+        self._latent: type[Latent] | None = None
+        self._adversarial: list[dict[str, Tensor]] = []
 
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Mapping[str, Any],
+        outputs: Any,
         *args: Any,
     ) -> None:
-        """Remember the game, without asking the device for its numbers."""
+        """Remember the adversarial terms, without asking the device for their numbers."""
         if "adversarial_weight" in outputs:
-            self._game.append({name: outputs[name] for name in _GAME})
+            self._adversarial.append({name: outputs[name] for name in _ADVERSARIAL})
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
@@ -56,27 +56,30 @@ class AutoencoderHealth(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the summary and say what is wrong."""
+        assert self._latent is not None
         sums = {
             name: trainer.strategy.reduce(value, reduce_op="sum")
             for name, value in self._sums.items()
         }
         summary = self._latent.summary(sums)
         pl_module.log_dict({f"val/{name}": value for name, value in summary.items()})
-        game = {
-            name: float(torch.stack([step[name] for step in self._game]).mean())
-            for name in (_GAME if self._game else ())
+        adversarial = {
+            name: float(torch.stack([step[name] for step in self._adversarial]).mean())
+            for name in (_ADVERSARIAL if self._adversarial else ())
         }
-        self._sums, self._game = {}, []
-        young, self._young = self._young, False
-        if trainer.is_global_zero and not young:
-            for trouble, words in troubles(summary, game):
+        self._sums, self._adversarial = {}, []
+        first, self._first = self._first, False
+        if trainer.is_global_zero and not first:
+            for trouble, words in troubles(summary, adversarial):
                 if trouble not in self._warned:
                     self._warned.add(trouble)
                     self._console.print(f"[yellow]warning:[/] {words}")
 
 
-def troubles(summary: Mapping[str, float], game: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """What a validation's figures, and the game's means since the last, give cause to fear."""
+def troubles(
+    summary: Mapping[str, float], adversarial: Mapping[str, float]
+) -> Iterator[tuple[str, str]]:
+    """What is wrong by a validation's figures and the adversarial terms' means since the last."""
     if summary.get("codes_used", 1) < FEW_CODES:
         yield (
             "codes",
@@ -93,26 +96,26 @@ def troubles(summary: Mapping[str, float], game: Mapping[str, float]) -> Iterato
             f"{dead} of {len(channels)} latent channels carry next to nothing: lower "
             "bottleneck.weight, or take fewer with bottleneck.latent_channels",
         )
-    if not game:
+    if not adversarial:
         return
-    if game["adversarial_weight"] > HUGE_WEIGHT:
+    if adversarial["adversarial_weight"] > HUGE_WEIGHT:
         yield (
             "weight",
-            f"the adaptive weight of the adversary has risen to {game['adversarial_weight']:.0f}: "
-            "the discriminator gives next to no gradient; lower stages.autoencoder."
-            "discriminator_lr or discriminator.weight",
+            "the adaptive weight of the adversary has risen to "
+            f"{adversarial['adversarial_weight']:.0f}: the discriminator gives next to no "
+            "gradient; lower stages.autoencoder.discriminator_lr or discriminator.weight",
         )
-    if game["discriminator"] < WON:
+    if adversarial["discriminator"] < WON:
         yield (
             "won",
             "the discriminator tells every patch apart (its loss is "
-            f"{game['discriminator']:.3f}): lower stages.autoencoder.discriminator_lr, or raise "
-            "discriminator.start",
+            f"{adversarial['discriminator']:.3f}): lower stages.autoencoder.discriminator_lr, or "
+            "raise discriminator.start",
         )
-    elif game["logits_real"] - game["logits_fake"] < BLIND:
+    elif adversarial["logits_real"] - adversarial["logits_fake"] < BLIND:
         yield (
             "blind",
             "the discriminator sees no difference (its logits are "
-            f"{game['logits_real']:.3f} for images and {game['logits_fake']:.3f} for "
+            f"{adversarial['logits_real']:.3f} for images and {adversarial['logits_fake']:.3f} for "
             "reconstructions): raise stages.autoencoder.discriminator_lr, or give it more channels",
         )

@@ -69,7 +69,7 @@ class ProgressDisplay(L.Callback):
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
         elapsed = time.monotonic() - self._started
         rate = self._samples / max(elapsed, 1e-9)
-        shown = {"loss": f"{self._loss:.4g}", "rate": f"{rate:.0f}"}
+        shown: dict[str, Any] = {"loss": f"{self._loss:.4g}", "rate": f"{rate:.0f}"}
         if self._progress is not None:
             self._progress.update(self._task, completed=step, **shown)
         elif step % line == 0 or step == total:

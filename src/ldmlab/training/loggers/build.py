@@ -44,9 +44,10 @@ def close_loggers(loggers: Sequence[Logger], card: Mapping[str, Any] | None = No
         card: The metric card; None for a stage without one.
     """
     for logger in loggers:
-        if isinstance(logger, MetricsFile) or not hasattr(logger.experiment, "finish"):
+        finish = getattr(getattr(logger, "experiment", None), "finish", None)
+        if finish is None:
             continue
         if card is not None:
             values = {name: metric["value"] for name, metric in card["metrics"].items()}
             logger.log_metrics({f"card/{name}": value for name, value in values.items()})
-        logger.experiment.finish()
+        finish()

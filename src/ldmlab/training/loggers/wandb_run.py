@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import told_if_unwritable
+from ldmlab.core.processes import is_main_process
 
 PATIENCE = 8.0
 _SETTINGS = {"init_timeout": PATIENCE, "finish_timeout": PATIENCE}
@@ -43,8 +43,7 @@ def open_wandb(
     name = f"{stage}-{folder.name}"
     given = dict(options)
     offline = given.pop("mode") == "offline"
-    main = rank_zero_only.rank == 0
-    if main and not offline and os.environ.get("WANDB_MODE", "online") == "online":
+    if is_main_process() and not offline and os.environ.get("WANDB_MODE", "online") == "online":
         _check_access()
     logger = WandbLogger(
         # The experiment as well: one name for two runs is one run to a project of wandb.

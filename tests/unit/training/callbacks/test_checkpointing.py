@@ -13,7 +13,8 @@ from ldmlab.training.step_module import StepModule
 
 
 class _Module(StepModule):
-    judged_by = ("val/loss", min)
+    monitor = "val/loss"
+    mode = "min"
 
     def __init__(self) -> None:
         super().__init__(0, 100)

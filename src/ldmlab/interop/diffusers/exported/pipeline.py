@@ -86,7 +86,7 @@ class LatentDiffusionPipeline(DiffusionPipeline):
                 null = self._predict(z, t, unknown)
                 output = null + guidance_scale * (output - null)
             z = self.scheduler.step(output, t, z, eta=eta, generator=generator).prev_sample
-        images = (self._decoded(z) / 2 + 0.5).clamp(0, 1)
+        images: Any = (self._decoded(z) / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
             images = images.cpu().permute(0, 2, 3, 1).float().numpy()
         if output_type == "pil":

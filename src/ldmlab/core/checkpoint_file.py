@@ -1,0 +1,103 @@
+"""Checkpoints as files: written whole or not at all, read without running their contents."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.files import atomic_write
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Write tensors and plain values; a kill leaves no half file under the final name.
+
+    Args:
+        checkpoint: What `read_checkpoint` gives back.
+        path: A `.ckpt` file; its folder is made where it is missing.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's tensors and plain values on the CPU, mapped from the file.
+
+    Args:
+        path: A `.ckpt` file.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"checkpoint {path} is damaged (bad sum of {damaged}); use another")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path} is cut short or no checkpoint; use another") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {path} holds code or unknown objects and was not loaded; "
+            "only tensors and plain values are read"
+        ) from error
+
+
+def stage_of(checkpoint: Mapping[str, Any]) -> str | None:
+    """The stage that a checkpoint is of, `autoencoder` or `diffusion`; None for neither."""
+    stages = {"model.": "diffusion", "autoencoder.": "autoencoder"}
+    names = checkpoint.get("state_dict", {})
+    of_old = (s for prefix, s in stages.items() if any(n.startswith(prefix) for n in names))
+    stage: str | None = checkpoint.get("metadata", {}).get("stage") or next(of_old, None)
+    return stage
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) -> None:
+    """Give a module exactly these tensors.
+
+    Args:
+        module: What takes them.
+        weights: Every tensor of its state by name, and no other.
+        misfit: What to say of another architecture's tensors; the first difference follows.
+
+    Raises:
+        UserError: A tensor is missing, left over or of another shape.
+    """
+    with told_if_misfit(misfit):
+        module.load_state_dict(weights)
+
+
+@contextmanager
+def told_if_misfit(misfit: str) -> Iterator[None]:
+    """Name the first tensor that `load_state_dict` could not place.
+
+    Args:
+        misfit: What to say of another architecture's tensors; the first difference follows.
+
+    Raises:
+        UserError: There is such a tensor. Other errors, such as a lack of memory, pass.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has no class for it, only "Error(s) in loading state_dict for …:\n\t… \n\t…".
+        head, _, differences = str(error).partition(":\n\t")
+        if "loading state_dict" not in head or not differences:
+            raise
+        first = " ".join(differences.split("\n\t")[0].split())
+        raise UserError(f"{misfit}: {first}") from error

@@ -1,0 +1,67 @@
+"""Reading of checkpoint files, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ldmlab.core.checkpoint_file import (
+    load_weights,
+    read_checkpoint,
+    told_if_misfit,
+    write_checkpoint,
+)
+from ldmlab.core.errors import UserError
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "last.ckpt"
+    written = {"weights": {"a": torch.arange(5.0)}, "step": 3, "names": ["x", None]}
+    write_checkpoint(written, path)
+    read = read_checkpoint(path)
+    assert torch.equal(read.pop("weights")["a"], torch.arange(5.0))
+    assert read == {"step": 3, "names": ["x", None]}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    write_checkpoint({"a": torch.ones(1000)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut short"):
+        read_checkpoint(path)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ({"weight": torch.zeros(1, 2)}, 'Missing key(s) in state_dict: "bias".'),
+        (
+            {"weight": torch.zeros(1, 2), "bias": torch.zeros(1), "extra": torch.zeros(1)},
+            'Unexpected key(s) in state_dict: "extra".',
+        ),
+        ({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "size mismatch for weight: "),
+    ],
+)
+def test_the_first_difference_of_weights_is_named_in_one_line(
+    weights: dict[str, torch.Tensor], told: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_weights(nn.Linear(2, 1), weights, "x=y does not fit")
+    assert str(caught.value).startswith(f"x=y does not fit: {told}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("message", ["out of memory", "loading state_dict", "a:\n\tb", ""])
+def test_other_errors_are_not_taken_for_a_misfit(message: str) -> None:
+    with pytest.raises(RuntimeError) as caught, told_if_misfit("x=y does not fit"):
+        raise RuntimeError(message)
+    assert str(caught.value) == message
