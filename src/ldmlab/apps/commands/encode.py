@@ -46,7 +46,7 @@ from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
 from ldmlab.data.sampling.datasets import with_latents
-from ldmlab.training.datamodule import batch_loader
+from ldmlab.training.datamodules.base import batch_loader
 from ldmlab.training.fit import is_main_process
 
 _PATIENCE = 3600.0
