@@ -119,7 +119,7 @@ class StepModule(L.LightningModule, ABC):
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         logs = dict(zip(found[-1].logs, values, strict=True))
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
-        # Here and not in a hook: callbacks are called before the module's own hooks, and look at it.
+        # Not in a hook: callbacks, which look at the counter, are called before the module's own.
         self.advance()
         return logs
 
@@ -174,4 +174,3 @@ class StepModule(L.LightningModule, ABC):
 
 def _uncounted() -> None:
     """In the place of Lightning's counter of optimiser steps."""
-
