@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
+    from ldmlab.apps.config.compose import compose as compose
     from ldmlab.apps.face.experiment import Experiment as Experiment
     from ldmlab.apps.face.experiment import build as build
-    from ldmlab.apps.face.experiment import compose as compose
     from ldmlab.apps.face.pipeline import Pipeline as Pipeline
     from ldmlab.apps.face.pipeline import load as load
     from ldmlab.autoencoding.autoencoder import Autoencoder as Autoencoder
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
 
 _HOMES = {
     "load": "apps.face.pipeline",
-    "compose": "apps.face.experiment",
+    "compose": "apps.config.compose",
     "build": "apps.face.experiment",
     "Pipeline": "apps.face.pipeline",
     "Experiment": "apps.face.experiment",
