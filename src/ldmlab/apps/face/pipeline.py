@@ -225,9 +225,11 @@ class Pipeline:
         return size
 
     def _sampler(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
+        chosen = self.sampler
         if isinstance(sampler, str):
-            sampler = build(compose([f"sampler={sampler}"]).sampler)
-        chosen: Sampler = sampler or self.sampler
+            chosen = build(compose([f"sampler={sampler}"]).sampler)
+        elif sampler is not None:
+            chosen = sampler
         try:
             return chosen if steps is None else replace(chosen, steps=steps)
         except ValueError as error:
