@@ -91,6 +91,7 @@ class UNet(nn.Module):
         super().__init__()
         if (num_heads is None) == (head_channels is None):
             raise ValueError("give the U-Net either num_heads or head_channels")
+        self.factor = 2 ** (len(channel_mult) - 1)
         self.token_dim = token_dim
         self.vector_dim = vector_dim
         embedding_dim = 4 * channels

@@ -18,11 +18,11 @@ from lightning.pytorch.loggers import Logger
 
 from ldmlab.core.checkpoint_file import told_if_misfit
 from ldmlab.core.errors import UserError
-from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.loggers.metrics_file import MetricsFile
 from ldmlab.training.orphan_guard import bound_to_launcher
 from ldmlab.training.resume import AtomicCheckpointIO, Resume
-from ldmlab.training.step_module import StepCounter, StepModule
+from ldmlab.training.step_module import StepModule
 
 Observers = Sequence[L.Callback]
 
@@ -65,7 +65,7 @@ class StageFit:
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            callbacks=[StepCounter(), *self.callbacks],
+            callbacks=list(self.callbacks),
             logger=list(self.loggers),
             plugins=[AtomicCheckpointIO(), *_environment()],
             enable_checkpointing=False,

@@ -40,9 +40,9 @@ class StepTerms:
 class StepModule(L.LightningModule, ABC):
     """A LightningModule that counts its own steps and draws from (seed, step, row) alone.
 
-    Lightning's counter counts each optimiser; this one counts batches, is saved with the weights
-    and is where data and randomness continue after a resume. A batch is one step, whatever the
-    number of parts it is taken in.
+    The counter is saved with the weights and is where data and randomness continue after a resume.
+    A batch is one step, whatever the number of optimisers and of parts that it is taken in. Any
+    `lightning.Trainer` trains the module, to its `max_steps` or the trainer's own, if fewer.
 
     Attributes:
         trained: Names of what is trained, one for each optimiser.
@@ -121,6 +121,8 @@ class StepModule(L.LightningModule, ABC):
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         logs = dict(zip(found[-1].logs, values, strict=True))
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
+        # Not in a hook: callbacks, which look at the counter, are called before the module's own.
+        self.advance()
         return logs
 
     def advance(self) -> None:
@@ -166,16 +168,12 @@ class StepModule(L.LightningModule, ABC):
         for optimizer, schedule in zip(
             self._optimizers[:num_active_optimizers], schedules[:num_active_optimizers], strict=True
         ):
+            if optimizer is not self._optimizers[0]:
+                # Lightning adds up the steps of all: a trainer's max_steps would count them twice.
+                optimizer._on_before_step = optimizer._on_after_step = _uncounted
             optimizer.step()
             schedule.step()
 
 
-class StepCounter(L.Callback):
-    """Counts a step before any other callback looks at the counter: the first of the list."""
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
-    ) -> None:
-        """Count."""
-        assert isinstance(pl_module, StepModule)
-        pl_module.advance()
+def _uncounted() -> None:
+    """In the place of Lightning's counter of optimiser steps."""

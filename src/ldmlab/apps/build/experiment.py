@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +13,17 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.conditioning.vocabulary import BERT_TOKENS, SPECIALS
-from ldmlab.conditioning.vocabulary_files import read_vocabulary
-from ldmlab.conditioning.vocabulary_making import build_vocabulary
+from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
-from ldmlab.data.images.dataset import ImageDataset
-from ldmlab.data.sampling.datasets import (
-    BatchDataset,
-    InMemory,
-    StridedSubset,
-    Subset,
-    check_memory,
-    in_order,
-)
-from ldmlab.data.sampling.step_batches import blocks_of
+from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
+from ldmlab.training.datamodules.prepare import prepare
 
 if TYPE_CHECKING:  # Lightning takes seconds to import, and only training needs it
     from ldmlab.training.autoencoder_module import AutoencoderModule
     from ldmlab.training.diffusion_module import DiffusionModule
-
-VOCABULARY_CAPTIONS = 4096
-RENDER_BATCH = 500
 
 
 def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
@@ -46,45 +32,18 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
     Raises:
         UserError: The data is not there, or does not fit into memory where it should.
     """
-    source = build(cfg.data.train)
-    validation = build(cfg.data.validation)
-    # A run's configuration from before this key may be repeated.
-    if (count := cfg.data.get("validation_limit")) is not None:
-        # StridedSubset over shards it would read, or fetch, every one of them.
-        some = StridedSubset if blocks_of(validation) is None else Subset
-        validation = some(validation, count)
-    train = source if cfg.data.limit is None else Subset(source, cfg.data.limit)
-    spec = replace(
+    data = cfg.data
+    return prepare(
+        build(data.train),
+        build(data.validation),
         data_spec(cfg),
-        num_classes=len(source.classes) or None,
-        vocabulary=_vocabulary(cfg, train),
+        limit=data.limit,
+        # A run's configuration from before this key may be repeated.
+        validation_limit=data.get("validation_limit"),
+        in_memory=data.in_memory and data.get("latents") is None,
+        vocabulary=data.get("vocabulary"),
+        vocabulary_size=data.vocabulary_size,
     )
-    if cfg.data.in_memory and cfg.data.get("latents") is None:
-        if isinstance(source, ImageDataset) and source.transform.varies:
-            raise UserError(
-                "data.in_memory=true keeps one view of each image, and the data has random ones: "
-                "set data.flip=false (and data.crop=center), or data.in_memory=false"
-            )
-        check_memory(train.__getitems__([0]), len(train), "images")
-        train = InMemory(list(in_order(train, RENDER_BATCH)), train)
-    return train, validation, spec
-
-
-def _vocabulary(cfg: DictConfig, train: BatchDataset) -> tuple[str, ...] | None:
-    """The tokens of the captions: the user's, or made from the first captions."""
-    captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
-    if captions is None:
-        return None
-    source, size = cfg.data.get("vocabulary"), cfg.data.vocabulary_size
-    if source is None:
-        return tuple(build_vocabulary(captions, size or BERT_TOKENS))
-    tokens = read_vocabulary(source)
-    if size is not None and len(tokens) != size:
-        raise UserError(
-            f"data.vocabulary={source} has {len(tokens):,} tokens, and data.vocabulary_size={size} "
-            f"are asked for: set data.vocabulary_size={len(tokens)}"
-        )
-    return tokens
 
 
 def data_spec(cfg: DictConfig) -> DataSpec:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
 from pathlib import Path
 
 from jaxtyping import Float
 from omegaconf import DictConfig
+from PIL.Image import Image
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
@@ -15,19 +16,7 @@ from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.images.decode import BrokenFileError
 from ldmlab.data.images.source import Sample
 from ldmlab.data.images.transform import Transform
-
-
-@dataclass(frozen=True)
-class Start:
-    """A picture at the model's size.
-
-    Attributes:
-        image: Pixels in [-1, 1].
-        unknown: 1 where it is to be painted anew; None to noise and draw all of it again.
-    """
-
-    image: Float[Tensor, "1 c h w"]
-    unknown: Float[Tensor, "1 1 h w"] | None
+from ldmlab.models.drawing import Start
 
 
 def read_start(cfg: DictConfig, spec: DataSpec) -> Start | None:
@@ -40,20 +29,40 @@ def read_start(cfg: DictConfig, spec: DataSpec) -> Start | None:
         if cfg.inpaint is not None:
             raise UserError("inpaint= names what to paint anew of a picture: give image= too")
         return None
-    image = _square("image", cfg.image, spec)
+    image = read_image("image", cfg.image, spec.image_size, spec.image_channels)
     if cfg.inpaint is None:
         return Start(image, None)
-    white = _square("inpaint", cfg.inpaint, spec).mean(1, keepdim=True)
+    white = read_image("inpaint", cfg.inpaint, spec.image_size, 1)
     return Start(image, (white > 0).to(image.dtype))
 
 
-def _square(key: str, path: str, spec: DataSpec) -> Tensor:
-    """The middle square of a picture, at the size and with the channels of the data."""
+def read_image(
+    key: str, picture: str | Path | Image, size: int, channels: int
+) -> Float[Tensor, "1 c s s"]:
+    """The middle square of a picture, in [-1, 1].
+
+    Args:
+        key: What the user calls it.
+        picture: A file, or a picture that was opened.
+        size: Side of the result in pixels.
+        channels: 3, or 1 for their mean.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     try:
-        seen = Transform(spec.image_size)(Sample(Path(path).read_bytes()))
+        seen = Transform(size)(Sample(_bytes(picture)))
     except OSError as error:
-        raise UserError(f"{key}={path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{key}={picture} cannot be read ({error.strerror})") from error
     except BrokenFileError as error:
-        raise UserError(f"{key}={path} {error}") from error
+        raise UserError(f"{key}={picture} {error}") from error
     pixels = to_unit_range(seen.image[None])
-    return pixels if spec.image_channels == 3 else pixels.mean(1, keepdim=True)
+    return pixels if channels == 3 else pixels.mean(1, keepdim=True)
+
+
+def _bytes(picture: str | Path | Image) -> bytes:
+    if not isinstance(picture, Image):
+        return Path(picture).read_bytes()
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    return data.getvalue()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.commands.image_folder import image_folder
-from ldmlab.apps.commands.init_image import Start, read_start
+from ldmlab.apps.commands.init_image import read_start
 from ldmlab.apps.commands.sample_conditions import ask, ask_once
 from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
@@ -18,10 +18,8 @@ from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
-from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
-from ldmlab.diffusion.process import Denoiser
-from ldmlab.models.editing import image_to_image, inpaint
+from ldmlab.models.drawing import Conditions, Drawing
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 GRID = 64
@@ -40,55 +38,43 @@ def run(cfg: DictConfig) -> None:
         restored.model.to(device_to_show_on(cfg))
         conditions = ask(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
-        start = read_start(cfg, restored.spec)
+        drawing = _drawing(cfg, restored, conditions, weak)
         shown: list[Tensor] = []
-        captions: list[str] = []
         batches = range(0, len(conditions), cfg.batch_size)
         for first in track(batches, "sampling", console=console, transient=True):
-            part = conditions[first : first + cfg.batch_size]
-            noise = SampleNoise(cfg.seed, range(first, first + len(part)))
-            denoiser = _guided(cfg, restored.model, part, weak)
-            images = _draw(cfg, restored, denoiser, len(part), noise, start).cpu()
+            images = drawing[first : first + cfg.batch_size].cpu()
             for k, image in enumerate(images, first):
                 save_picture(to_pil(image), out / f"{k:05d}.png")
             shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
-            captions += part.caption or ()
-        grid = picture_grid(torch.stack(shown), captions[: len(shown)] or None)
+        grid = picture_grid(torch.stack(shown), conditions[:GRID].caption)
         save_picture(grid, out / "grid.png")
     rest = f" of the first {GRID}" if len(conditions) > GRID else ""
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
-def _guided(
-    cfg: DictConfig, model: LatentDiffusion, part: Batch, weak: LatentDiffusion | None
-) -> Denoiser:
-    """The model under everything that was asked for."""
+def _drawing(
+    cfg: DictConfig, restored: Restored, conditions: Conditions, weak: LatentDiffusion | None
+) -> Drawing:
+    """All that was asked for."""
 
     def asked(key: str) -> list[Batch]:
-        conditioner = model.network.conditioner
-        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner, len(part))]
+        conditioner = restored.model.network.conditioner
+        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner, len(conditions))]
 
-    negative = [*asked("negative_prompt"), *asked("negative_label"), None][0]
-    return model.guided(part, build(cfg.guidance), asked("also"), negative, weak)
-
-
-def _draw(
-    cfg: DictConfig,
-    restored: Restored,
-    denoiser: Denoiser,
-    count: int,
-    noise: SampleNoise,
-    start: Start | None,
-) -> Tensor:
-    """Images from noise, or from a picture, or around what is kept of it."""
-    model, sampler = restored.model, build(cfg.sampler)
-    if start is None:
-        return model.draw(denoiser, count, restored.spec.image_size, sampler, noise)
-    images = start.image.to(model.device).expand(count, -1, -1, -1)
-    if start.unknown is None:
-        return image_to_image(model, denoiser, images, cfg.strength, sampler, noise)
-    unknown = start.unknown.to(model.device).expand(count, -1, -1, -1)
-    return inpaint(model, denoiser, images, unknown, sampler, noise, cfg.resamplings)
+    return Drawing(
+        restored.model,
+        conditions,
+        restored.spec.image_size,
+        build(cfg.sampler),
+        build(cfg.guidance),
+        cfg.seed,
+        asked("also"),
+        [*asked("negative_prompt"), *asked("negative_label"), None][0],
+        weak,
+        read_start(cfg, restored.spec),
+        cfg.strength,
+        cfg.resamplings,
+    )
 
 
 def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:

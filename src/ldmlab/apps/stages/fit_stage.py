@@ -25,7 +25,7 @@ from ldmlab.training.callbacks.progress import ProgressDisplay
 from ldmlab.training.callbacks.rank_failure import RankFailure
 from ldmlab.training.callbacks.resume_validation import ResumeValidation
 from ldmlab.training.callbacks.throughput import Throughput
-from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.fit import Observers, StageFit
 from ldmlab.training.loggers.build import build_loggers
 from ldmlab.training.step_module import StepModule

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ldmlab.core.files import write_text
 from ldmlab.data.images.dataset import broken_files
-from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.step_module import StepModule
 
 _SHOWN = 10

@@ -12,7 +12,7 @@ import pytest
 from ldmlab.data.digits import Digits
 from ldmlab.training.callbacks import broken_files
 from ldmlab.training.callbacks.broken_files import BrokenFiles
-from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.step_module import StepModule
 
 

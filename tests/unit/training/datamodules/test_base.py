@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ldmlab.core.records import Batch
-from ldmlab.training.datamodule import BatchDataModule
+from ldmlab.training.datamodules.base import BatchDataModule
 
 
 class Numbers:

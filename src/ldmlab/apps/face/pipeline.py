@@ -1,0 +1,242 @@
+"""A trained model as an object: conditions in, pictures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Integer
+from omegaconf import open_dict
+from PIL.Image import Image
+from torch import Tensor
+
+from ldmlab.apps.build.device import device_to_show_on
+from ldmlab.apps.commands.sample_conditions import ask_once
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.run_base import load_config
+from ldmlab.apps.face.inputs import Picture, conditions_of, pixels_of, start_of
+from ldmlab.apps.runs.find import find_run
+from ldmlab.apps.runs.restore import restore
+from ldmlab.core.errors import UserError
+from ldmlab.core.image_grid import to_pil
+from ldmlab.core.random import SampleNoise, derive_seed
+from ldmlab.core.records import Batch, DataSpec
+from ldmlab.diffusion.guidance import ClassifierFree, Guidance
+from ldmlab.diffusion.probability_flow import log_likelihood
+from ldmlab.diffusion.samplers.sampler import Sampler
+from ldmlab.evaluation.likelihood import values_of
+from ldmlab.evaluation.protocol import Subject
+from ldmlab.models.drawing import Drawing
+from ldmlab.models.latent_diffusion import LatentDiffusion
+
+
+def load(
+    run: str | Path, *, device: torch.device | str | None = None, ema_std: float | None = None
+) -> Pipeline:
+    """The model of a run of stage two, with its averaged weights.
+
+    Args:
+        run: Its folder, or one of its checkpoints.
+        device: Where it computes; where it was trained by default, as far as this machine has it.
+        ema_std: Deviation of the average's profile, of a run with `ema=post_hoc`; its own by
+            default.
+
+    Raises:
+        UserError: There is no such run, or it has no checkpoint of stage two.
+    """
+    cfg = load_config(find_run(run).config)
+    with open_dict(cfg):
+        cfg.ema_std = ema_std
+    restored = restore(cfg, run)
+    model = restored.model.to(device_to_show_on(cfg) if device is None else device)
+    return Pipeline(model, restored.spec, build(cfg.sampler), build(cfg.guidance))
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A model with the way it is sampled.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        spec: What it knows of its data.
+        sampler: The steps from noise to data, where no other is asked for.
+        guidance: How the condition is strengthened, likewise.
+    """
+
+    model: LatentDiffusion
+    spec: DataSpec
+    sampler: Sampler
+    guidance: Guidance
+
+    def sample(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        label: int | Sequence[int] | None = None,
+        mask: Integer[Tensor, "*b h w"] | None = None,
+        negative_prompt: str | None = None,
+        negative_label: int | None = None,
+        also: str | int | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        size: int | tuple[int, int] | None = None,
+        sampler: str | Sampler | None = None,
+        steps: int | None = None,
+        guidance: float | Guidance | None = None,
+        image: Picture | None = None,
+        strength: float = 0.6,
+        inpaint: Picture | None = None,
+        resamplings: int = 1,
+        batch_size: int = 64,
+    ) -> list[Image]:
+        """Draw pictures; those of a seed are the same as with `ldmlab sample`.
+
+        Args:
+            prompt: Text, for every picture or for each.
+            label: Number of a class, likewise.
+            mask: Label map of the pictures' size, likewise.
+            negative_prompt: Text to be guided away from, in the place of no condition.
+            negative_label: Class to be guided away from.
+            also: A second text or class that every picture is to match as well.
+            num_samples: How many to draw of one condition.
+            seed: Seed of the noise; picture k depends on it and on k.
+            size: Side in pixels, or height and width; those of the training data by default.
+            sampler: Name of one in `conf/sampler`, or an object; the run's by default.
+            steps: Its number of steps.
+            guidance: Scale of classifier-free guidance, or an object; the run's by default.
+            image: Picture to start from, instead of noise; the condition itself of a model
+                that takes images.
+            strength: Time in (0, 1] that `image` is noised to.
+            inpaint: Picture of the same frame, white where to paint `image` anew; in a tensor
+                [1, h, w], above 0.
+            resamplings: Times that each step of in-painting is made.
+            batch_size: Pictures drawn at once; changes no picture's noise.
+
+        Raises:
+            UserError: The model does not take what is asked for.
+        """
+        start = start_of(image, inpaint, self.spec)
+        conditioner = self.model.network.conditioner
+        taken, start = (start, None) if conditioner.input_key == "image" else (None, start)
+        conditions = conditions_of(conditioner, prompt, label, mask, taken, num_samples)
+        drawing = Drawing(
+            self.model,
+            conditions,
+            self._size(size, image),
+            self._sampler(sampler, steps),
+            self._guidance(guidance),
+            seed,
+            self._asked("also", also, len(conditions)),
+            self._negative(negative_prompt, negative_label, len(conditions)),
+            start=start,
+            strength=strength,
+            resamplings=resamplings,
+        )
+        parts = range(0, len(conditions), batch_size)
+        return [to_pil(x) for first in parts for x in drawing[first : first + batch_size].cpu()]
+
+    def encode(self, images: Picture | Sequence[Picture]) -> Float[Tensor, "b z h w"]:
+        """Means of the images' latents, of about unit variance.
+
+        Args:
+            images: One or more; or pixels [b, c, h, w] in [-1, 1].
+
+        Raises:
+            UserError: One cannot be read.
+        """
+        with torch.no_grad():
+            return self.model.codec.encode(self._pixels(images)).mean
+
+    def decode(self, latents: Float[Tensor, "b z h w"]) -> list[Image]:
+        """Pictures of latents such as `encode` gives."""
+        with torch.no_grad():
+            return [to_pil(x) for x in self.model.codec.decode(latents.to(self.model.device))]
+
+    def log_likelihood(
+        self,
+        images: Picture | Sequence[Picture],
+        prompt: str | Sequence[str] | None = None,
+        *,
+        label: int | Sequence[int] | None = None,
+        mask: Integer[Tensor, "*b h w"] | None = None,
+        seed: int = 0,
+        tolerance: float = 1e-3,
+    ) -> Float[Tensor, " b"]:
+        """Log-likelihood of each image in nats, by the probability-flow ODE, unguided.
+
+        For a model in latent space it is the log-density of a draw of the image's latents, and may
+        be positive; for one in pixel space, that of the image's bytes.
+
+        Args:
+            images: As of `encode`.
+            prompt: Text, for every image or for each.
+            label: Number of a class, likewise.
+            mask: Label map, likewise.
+            seed: Seed of the draw and of the trace's estimate.
+            tolerance: Of the ODE's solver.
+
+        Raises:
+            UserError: An image cannot be read, or the model does not take the condition.
+        """
+        pixels, conditioner = self._pixels(images), self.model.network.conditioner
+        conditions = conditions_of(conditioner, prompt, label, mask, None, len(pixels))
+        if len(conditions) != len(pixels):
+            raise UserError(f"{len(conditions)} conditions are given for {len(pixels)} images")
+        batch = replace(conditions, image=pixels).to(self.model.device)
+        noise = SampleNoise(derive_seed("likelihood", seed), range(len(pixels)))
+        subject = Subject(self.model, self.spec, self.sampler, self.guidance, seed)
+        with torch.no_grad():
+            _, x, unit = values_of(subject, batch, noise)
+            network, process = self.model.network, self.model.process
+            conditioning = network.conditioner(network.conditioner.select(batch))
+            denoiser = process.denoiser(network, conditioning)
+            nats = log_likelihood(denoiser, x, process.schedule, noise, tolerance=tolerance)
+        return nats + x[0].numel() * math.log(unit)
+
+    def _pixels(self, images: Picture | Sequence[Picture]) -> Tensor:
+        size, channels = self.spec.image_size, self.spec.image_channels
+        return pixels_of("images", images, size, channels).to(self.model.device)
+
+    def _asked(self, key: str, value: str | int | None, count: int) -> list[Batch]:
+        conditioner = self.model.network.conditioner
+        return [] if value is None else [ask_once(value, key, conditioner, count)]
+
+    def _negative(self, prompt: str | None, label: int | None, count: int) -> Batch | None:
+        asked = [
+            *self._asked("negative_prompt", prompt, count),
+            *self._asked("negative_label", label, count),
+        ]
+        if len(asked) > 1:
+            raise UserError("give negative_prompt= or negative_label=, not both")
+        return asked[0] if asked else None
+
+    def _size(self, size: int | tuple[int, int] | None, image: object) -> int | tuple[int, int]:
+        if size is None:
+            return self.spec.image_size
+        if image is not None:
+            raise UserError("size= goes with noise: from image= comes a picture of its own size")
+        divisor = self.model.codec.factor * self.model.network.backbone.factor
+        for side in (size,) if isinstance(size, int) else size:
+            if side < divisor or side % divisor:
+                raise UserError(f"size={size} must be a multiple of {divisor}")
+        return size
+
+    def _sampler(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
+        chosen = self.sampler
+        if isinstance(sampler, str):
+            chosen = build(compose([f"sampler={sampler}"]).sampler)
+        elif sampler is not None:
+            chosen = sampler
+        try:
+            return chosen if steps is None else replace(chosen, steps=steps)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def _guidance(self, guidance: float | Guidance | None) -> Guidance:
+        if guidance is None:
+            return self.guidance
+        return guidance if isinstance(guidance, Guidance) else ClassifierFree(float(guidance))

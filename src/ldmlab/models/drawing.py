@@ -1,0 +1,97 @@
+"""Images as they are asked for: under conditions, from noise or from a picture, in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import Batch
+from ldmlab.diffusion.guidance import Guidance
+from ldmlab.diffusion.samplers.sampler import Sampler
+from ldmlab.models.editing import image_to_image, inpaint
+from ldmlab.models.latent_diffusion import LatentDiffusion
+
+
+class Conditions(Protocol):
+    """The condition of each image: a batch, or what reads one when a part of it is taken."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """A picture at the model's size.
+
+    Attributes:
+        image: Pixels in [-1, 1].
+        unknown: 1 where it is to be painted anew; None to noise and draw all of it again.
+    """
+
+    image: Float[Tensor, "1 c h w"]
+    unknown: Float[Tensor, "1 1 h w"] | None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """All that decides some images, whatever the parts that they are drawn in.
+
+    Attributes:
+        model: The model.
+        conditions: The condition of each image.
+        image_size: Height and width in pixels; without effect where there is a start.
+        sampler: The steps from noise to data.
+        guidance: How the condition is strengthened.
+        seed: Row k of all noise depends on it and on k.
+        also: Further conditions of each image, all to hold at once.
+        negative: What to be guided away from, in the place of no condition.
+        autoguidance: A worse model to be guided away from.
+        start: A picture to start from, in the place of noise.
+        strength: Time in (0, 1] that a start without an unknown part is noised to.
+        resamplings: Times that each step around an unknown part is made.
+    """
+
+    model: LatentDiffusion
+    conditions: Conditions
+    image_size: int | tuple[int, int]
+    sampler: Sampler
+    guidance: Guidance | None = None
+    seed: int = 0
+    also: Sequence[Batch] = ()
+    negative: Batch | None = None
+    autoguidance: LatentDiffusion | None = None
+    start: Start | None = None
+    strength: float = 0.6
+    resamplings: int = 1
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __getitem__(self, rows: slice) -> Float[Tensor, "b c h w"]:
+        """Draw the images at `rows`; pixels about in [-1, 1], on the model's device.
+
+        Raises:
+            UserError: The model does not take what is asked for.
+        """
+        model, part = self.model, self.conditions[rows]
+        noise = SampleNoise(self.seed, range(*rows.indices(len(self))))
+        denoiser = model.guided(
+            part,
+            self.guidance,
+            [also[rows] for also in self.also],
+            None if self.negative is None else self.negative[rows],
+            self.autoguidance,
+        )
+        if self.start is None:
+            return model.draw(denoiser, len(part), self.image_size, self.sampler, noise)
+        images = self.start.image.to(model.device).expand(len(part), -1, -1, -1)
+        if self.start.unknown is None:
+            return image_to_image(model, denoiser, images, self.strength, self.sampler, noise)
+        unknown = self.start.unknown.to(model.device).expand(len(part), -1, -1, -1)
+        return inpaint(model, denoiser, images, unknown, self.sampler, noise, self.resamplings)

@@ -1,0 +1,93 @@
+"""From a data set's two splits to what is trained on, and to what models must know of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ldmlab.conditioning.vocabulary import BERT_TOKENS
+from ldmlab.conditioning.vocabulary_files import read_vocabulary
+from ldmlab.conditioning.vocabulary_making import build_vocabulary
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import DataSpec
+from ldmlab.data.images.dataset import ImageDataset
+from ldmlab.data.sampling.datasets import (
+    BatchDataset,
+    InMemory,
+    StridedSubset,
+    Subset,
+    check_memory,
+    in_order,
+)
+from ldmlab.data.sampling.step_batches import blocks_of
+
+VOCABULARY_CAPTIONS = 4096
+RENDER_BATCH = 500
+
+
+def prepare(
+    train: BatchDataset,
+    validation: BatchDataset,
+    spec: DataSpec,
+    *,
+    limit: int | None = None,
+    validation_limit: int | None = None,
+    in_memory: bool = False,
+    vocabulary: str | None = None,
+    vocabulary_size: int | None = None,
+) -> tuple[BatchDataset, BatchDataset, DataSpec]:
+    """Training data, validation data and what a model must know of them.
+
+    Args:
+        train: The training split.
+        validation: The validation split.
+        spec: What is known without looking at the data.
+        limit: Keep the first so many training images; None for all.
+        validation_limit: Validation images to look at, spread over all; None for all.
+        in_memory: Hold every training image in memory.
+        vocabulary: vocab.txt, tokenizer folder or Hugging Face name; None makes the vocabulary
+            from the first captions.
+        vocabulary_size: Largest number of tokens; None for 30,522.
+
+    Raises:
+        UserError: The data does not fit into memory where it should, or the vocabulary is not
+            as it was said to be.
+    """
+    source = train
+    if validation_limit is not None:
+        # StridedSubset over shards it would read, or fetch, every one of them.
+        some = StridedSubset if blocks_of(validation) is None else Subset
+        validation = some(validation, validation_limit)
+    if limit is not None:
+        train = Subset(train, limit)
+    spec = replace(
+        spec,
+        num_classes=len(getattr(source, "classes", ())) or None,
+        vocabulary=_vocabulary(train, vocabulary, vocabulary_size),
+    )
+    if in_memory:
+        if isinstance(source, ImageDataset) and source.transform.varies:
+            raise UserError(
+                "data.in_memory=true keeps one view of each image, and the data has random ones: "
+                "set data.flip=false (and data.crop=center), or data.in_memory=false"
+            )
+        check_memory(train.__getitems__([0]), len(train), "images")
+        train = InMemory(list(in_order(train, RENDER_BATCH)), train)
+    return train, validation, spec
+
+
+def _vocabulary(
+    train: BatchDataset, vocabulary: str | None, size: int | None
+) -> tuple[str, ...] | None:
+    """The tokens of the captions: the user's, or made from the first captions."""
+    captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
+    if captions is None:
+        return None
+    if vocabulary is None:
+        return tuple(build_vocabulary(captions, size or BERT_TOKENS))
+    tokens = read_vocabulary(vocabulary)
+    if size is not None and len(tokens) != size:
+        raise UserError(
+            f"data.vocabulary={vocabulary} has {len(tokens):,} tokens, and data.vocabulary_size="
+            f"{size} are asked for: set data.vocabulary_size={len(tokens)}"
+        )
+    return tokens
