@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
+    from ldmlab.api.experiment import Experiment as Experiment
+    from ldmlab.api.experiment import build as build
+    from ldmlab.api.pipeline import Pipeline as Pipeline
+    from ldmlab.api.pipeline import load as load
     from ldmlab.apps.config.compose import compose as compose
-    from ldmlab.apps.face.experiment import Experiment as Experiment
-    from ldmlab.apps.face.experiment import build as build
-    from ldmlab.apps.face.pipeline import Pipeline as Pipeline
-    from ldmlab.apps.face.pipeline import load as load
     from ldmlab.autoencoding.autoencoder import Autoencoder as Autoencoder
     from ldmlab.core.errors import UserError as UserError
     from ldmlab.models.latent_diffusion import LatentDiffusion as LatentDiffusion
@@ -30,11 +30,11 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
     from ldmlab.training.diffusion_module import DiffusionModule as DiffusionModule
 
 _HOMES = {
-    "load": "apps.face.pipeline",
+    "load": "api.pipeline",
     "compose": "apps.config.compose",
-    "build": "apps.face.experiment",
-    "Pipeline": "apps.face.pipeline",
-    "Experiment": "apps.face.experiment",
+    "build": "api.experiment",
+    "Pipeline": "api.pipeline",
+    "Experiment": "api.experiment",
     "UserError": "core.errors",
     "Autoencoder": "autoencoding.autoencoder",
     "LatentDiffusion": "models.latent_diffusion",

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from omegaconf import DictConfig
 
+from ldmlab.api.pipeline import Pipeline
 from ldmlab.apps.build.experiment import (
     build_autoencoder_module,
     build_data,
@@ -15,7 +16,6 @@ from ldmlab.apps.build.experiment import (
     build_model,
 )
 from ldmlab.apps.config.instantiate import build as instantiate
-from ldmlab.apps.face.pipeline import Pipeline
 from ldmlab.apps.stages.session import Session
 from ldmlab.apps.stages.two_stage import normalize
 from ldmlab.autoencoding.autoencoder import Autoencoder

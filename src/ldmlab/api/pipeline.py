@@ -13,12 +13,12 @@ from omegaconf import open_dict
 from PIL.Image import Image
 from torch import Tensor
 
+from ldmlab.api.inputs import Picture, conditions_of, pixels_of, start_of
 from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.commands.sample_conditions import ask_once
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
-from ldmlab.apps.face.inputs import Picture, conditions_of, pixels_of, start_of
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import restore
 from ldmlab.core.errors import UserError
