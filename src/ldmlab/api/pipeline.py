@@ -35,7 +35,11 @@ from ldmlab.models.latent_diffusion import LatentDiffusion
 
 
 def load(
-    run: str | Path, *, device: torch.device | str | None = None, ema_std: float | None = None
+    run: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    ema_std: float | None = None,
+    trust: Sequence[str] = (),
 ) -> Pipeline:
     """The model of a run of stage two, with its averaged weights.
 
@@ -44,11 +48,12 @@ def load(
         device: Where it computes; where it was trained by default, as far as this machine has it.
         ema_std: Deviation of the average's profile, of a run with `ema=post_hoc`; its own by
             default.
+        trust: Packages whose classes the run's configuration may name, beside ldmlab's.
 
     Raises:
         UserError: There is no such run, or it has no checkpoint of stage two.
     """
-    cfg = load_config(find_run(run).config)
+    cfg = load_config(find_run(run).config, trust)
     with open_dict(cfg):
         cfg.ema_std = ema_std
     restored = restore(cfg, run)

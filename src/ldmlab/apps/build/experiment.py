@@ -152,20 +152,20 @@ def build_network(
         UserError: The images cannot be divided by the codec and the U-Net's levels.
     """
     conditioner = build_conditioner(cfg, spec, codec)
-    divisor = codec.factor * 2 ** (len(cfg.network.channel_mult) - 1)
-    if spec.image_size % divisor:
-        raise UserError(
-            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
-            f"x U-Net levels): change data.image_size, or shorten network.channel_mult"
-        )
-    unet = build(
+    backbone = build(
         cfg.network,
         in_channels=codec.latent_channels + conditioner.map_channels,
         out_channels=codec.latent_channels * process.parameterization.outputs,
         token_dim=conditioner.token_dim,
         vector_dim=conditioner.vector_dim,
     )
-    return ConditionalNetwork(unet, conditioner)
+    divisor = codec.factor * getattr(backbone, "factor", 1)  # a network of any size has none
+    if spec.image_size % divisor:
+        raise UserError(
+            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
+            f"x U-Net levels): change data.image_size, or shorten network.channel_mult"
+        )
+    return ConditionalNetwork(backbone, conditioner)
 
 
 def build_model(cfg: DictConfig, spec: DataSpec, codec: Codec) -> LatentDiffusion:

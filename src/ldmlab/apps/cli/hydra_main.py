@@ -22,8 +22,9 @@ from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.slurm import is_remote, launch
 from ldmlab.apps.cli.verbs import Verb
 from ldmlab.apps.config.compose import explain
-from ldmlab.apps.config.conf_dir import conf_dir
-from ldmlab.apps.config.overrides import unprotect
+from ldmlab.apps.config.conf_dir import conf_dir, targets
+from ldmlab.apps.config.overrides import key_of, unprotect
+from ldmlab.apps.config.run_base import TRUST_VARIABLE
 from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.runs.jobs import Job, run_job, table
 from ldmlab.core.errors import UserError
@@ -99,7 +100,8 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
     folders = [Path(parsed.config_dir).absolute()] if parsed.config_dir else []
     if folders:
         sys.path.append(str(Path.cwd()))  # where the user's own classes lie, as for a script
-    request = request_of(verb, parsed.overrides, folders)
+    _trust(folders, parsed.overrides)
+    request = request_of(verb, parsed.overrides)
     flags = [f"--config-dir={folder}" for folder in folders]
     restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))
     task = _Task(verb, [*program(verb), *flags], restore)
@@ -120,6 +122,16 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
         print(table(task.jobs))
         return int(any(job.code for job in task.jobs))
     return task.code
+
+
+def _trust(folders: Sequence[Path], overrides: Sequence[str]) -> None:
+    """What the user typed, or wrote in a folder of his own, he trusts: in jobs of this one too."""
+    typed = [a.partition("=")[2] for a in overrides if key_of(a).endswith("_target_")]
+    known = targets()
+    names = sorted({*typed, *targets(folders)} - known)
+    if names:
+        before = filter(None, [os.environ.get(TRUST_VARIABLE)])
+        os.environ[TRUST_VARIABLE] = ",".join([*before, *names])
 
 
 def program(verb: Verb) -> list[str]:

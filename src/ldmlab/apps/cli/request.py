@@ -17,13 +17,12 @@ from ldmlab.apps.runs.find import find_run
 from ldmlab.core.errors import UserError
 
 
-def request_of(verb: Verb, arguments: Sequence[str], folders: Sequence[Path] = ()) -> Request:
+def request_of(verb: Verb, arguments: Sequence[str]) -> Request:
     """Prepare the composition of a verb.
 
     Args:
         verb: The verb.
         arguments: Its overrides as typed.
-        folders: Folders of the user's own configurations, whose classes a run may name.
 
     Raises:
         UserError: An argument is refused, or the run or file to compose on cannot be read.
@@ -37,7 +36,7 @@ def request_of(verb: Verb, arguments: Sequence[str], folders: Sequence[Path] = (
             raise UserError(f"run is mandatory: ldmlab {verb.name} run=<run folder or checkpoint>")
         return request(arguments, verb.config, extra=extra)
     file = find_run(named).config if verb.base == "run" else Path(named)
-    base = load_config(file, _trusted(arguments), folders)
+    base = load_config(file, _trusted(arguments))
     if verb.keeps_model:
         check_changeable(arguments, [key for key, _, _ in own_keys(verb.name)], base)
     if verb.base == "run":

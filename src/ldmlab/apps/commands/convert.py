@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> None:
     out = Path(cfg.out).absolute()
     with console.status(f"{cfg[source]} to {out}"), new_folder(cfg.out) as folder:
         if source == "run":
-            take_out(cfg.run, folder, cfg.to)
+            take_out(cfg.run, folder, cfg.to, cfg.trust)
         else:
             read = _import_compvis if source == "compvis" else _import_diffusers
             write_run(read(cfg), folder, out, Path(cfg[source]).name)

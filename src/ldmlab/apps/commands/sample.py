@@ -87,7 +87,7 @@ def _weak_model(cfg: DictConfig, restored: Restored) -> LatentDiffusion:
         raise UserError(
             "give a negative condition or autoguidance=, not both: guidance leads away from one"
         )
-    weak_cfg = load_config(find_run(cfg.autoguidance).config)
+    weak_cfg = load_config(find_run(cfg.autoguidance).config, cfg.trust)
     weak = restore(weak_cfg, cfg.autoguidance).model
     if weak.codec.fingerprint() != restored.model.codec.fingerprint():
         raise UserError(f"autoguidance={cfg.autoguidance} was trained with another autoencoder")

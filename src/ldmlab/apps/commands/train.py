@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.table import Table
 
+from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.commands.evaluate import card_of, is_judged, write_card
 from ldmlab.apps.commands.say import next_line
 from ldmlab.apps.config.instantiate import build
@@ -23,6 +24,7 @@ def run(cfg: DictConfig) -> None:
     Args:
         cfg: The composed configuration.
     """
+    check_experiment(cfg)
     session = Session.open(cfg)
     if cfg.stage == "autoencoder":
         folder = train_autoencoder(session)

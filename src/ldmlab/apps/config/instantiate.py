@@ -65,6 +65,13 @@ def build(node: DictConfig | Mapping[str, Any], /, **kwargs: Any) -> Any:
         return target(*positional, **arguments)
 
 
+def takes(node: DictConfig, name: str) -> bool:
+    """Whether the class or function of a node has an argument that the node does not give."""
+    if name in node or "_target_" not in node:
+        return False
+    return name in inspect.signature(_resolve(node["_target_"], "")).parameters
+
+
 class _Later(functools.partial[Any]):
     """A call that waits for its last arguments, and knows the key of those that it has."""
 

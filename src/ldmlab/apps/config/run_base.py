@@ -45,15 +45,13 @@ _INTERCHANGEABLE = ("optuna.samplers", "optuna.pruners")
 _RESOLVER = re.compile(r"\$\{(?:oc\.env:(\w+)|(?:[\w.]+):)")
 
 
-def load_config(
-    path: str | Path, trust: Sequence[str] = (), folders: Sequence[Path] = ()
-) -> DictConfig:
+def load_config(path: str | Path, trust: Sequence[str] = ()) -> DictConfig:
     """Read the configuration of a run: data, which builds only what conf/ builds.
 
     Args:
         path: Its config.yaml.
-        trust: Packages whose classes it may name, beside those of the environment's LDMLAB_TRUST.
-        folders: The user's own configurations, which count as conf/ does.
+        trust: Packages, or names of classes, that it may name, beside those of the environment's
+            LDMLAB_TRUST.
 
     Raises:
         UserError: The file is missing, is no configuration, is of another version, or names what
@@ -64,7 +62,7 @@ def load_config(
         cfg = OmegaConf.create(migrate(table))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    check_targets(cfg, Path(path), trust, folders)
+    check_targets(cfg, Path(path), trust)
     OmegaConf.set_struct(cfg, True)
     return cfg
 
@@ -84,16 +82,14 @@ def load_table(path: str | Path) -> DictConfig:
     return table
 
 
-def check_targets(
-    cfg: DictConfig, path: Path, trust: Sequence[str] = (), folders: Sequence[Path] = ()
-) -> None:
+def check_targets(cfg: DictConfig, path: Path, trust: Sequence[str] = ()) -> None:
     """Refuse every class of a stranger's configuration that conf/ does not build.
 
     Raises:
         UserError: Naming the key, and what would let its class in.
     """
     trusted = [*trust, *filter(None, os.environ.get(TRUST_VARIABLE, "").split(","))]
-    _check(OmegaConf.to_container(cfg), "", path, targets(folders), trusted)
+    _check(OmegaConf.to_container(cfg), "", path, targets(), trusted)
 
 
 def _check(tree: Any, where: str, path: Path, known: frozenset[str], trusted: list[str]) -> None:
@@ -128,7 +124,7 @@ def _interchangeable(target: str) -> bool:
 
 
 def _inside(target: str, packages: Iterable[str]) -> bool:
-    return any(target.startswith(f"{package}.") for package in packages)
+    return any(f"{target}.".startswith(f"{package}.") for package in packages)
 
 
 def store_base(cfg: DictConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,18 +17,19 @@ from ldmlab.apps.runs.secrets import masked
 from ldmlab.core.files import write_json
 
 
-def take_out(run: str | Path, folder: Path, to: str) -> None:
+def take_out(run: str | Path, folder: Path, to: str, trust: Sequence[str] = ()) -> None:
     """Write the model of a run, with its averaged weights, into an empty folder.
 
     Args:
         run: The run or one of its checkpoints.
         folder: Where to write.
         to: `diffusers` or `safetensors`.
+        trust: Packages whose classes its configuration may name, beside ldmlab's.
 
     Raises:
         UserError: The run holds no model of stage two, or an option of it has no counterpart.
     """
-    cfg = load_config(find_run(run).config)
+    cfg = load_config(find_run(run).config, trust)
     restored = restore(cfg, run)
     if to == "safetensors":
         state = {name: value.contiguous() for name, value in restored.model.state_dict().items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.build.device import accelerator_of
 from ldmlab.apps.build.experiment import learning_rate
-from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.instantiate import build, takes
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import masked
 from ldmlab.apps.stages.resume import check_same, resume_from
@@ -85,7 +85,10 @@ def fit_stage(
     )
     session.close()
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    session.loggers = build_loggers(folder.path, stage, plain["logger"]["wandb"], masked(plain))
+    session.loggers = [
+        *build_loggers(folder.path, stage, plain["logger"].get("wandb"), masked(plain)),
+        *further(cfg.logger, except_for=("wandb",), save_dir=str(folder.path)),
+    ]
     stage_fit = StageFit(
         module,
         BatchDataModule(train, validation, options.batch_size, cfg.seed, cfg.data.num_workers),
@@ -93,6 +96,7 @@ def fit_stage(
         [
             GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),
             *observers,
+            *further(cfg.callbacks),
             Throughput(cfg.trainer.log_every_n_steps),
             checkpointing,
             ProgressDisplay(stage),
@@ -106,6 +110,21 @@ def fit_stage(
     session.seconds[stage] = spent + stage_fit.run(resume)
     if is_main_process():
         folder.write_seconds(session.seconds[stage])
+
+
+def further(group: DictConfig, except_for: Sequence[str] = (), **defaults: Any) -> list[Any]:
+    """The user's own callbacks or loggers: the tables of a group, each with its `_target_`.
+
+    Args:
+        group: The configuration's group.
+        except_for: Its tables that are no such thing.
+        **defaults: Arguments of those that take them and are not given them.
+
+    Raises:
+        UserError: A table does not build.
+    """
+    nodes = [group[key] for key in group if OmegaConf.is_dict(group[key]) and key not in except_for]
+    return [build(node, **{k: v for k, v in defaults.items() if takes(node, k)}) for node in nodes]
 
 
 def _trainer_options(cfg: DictConfig, stage: str, folder: RunFolder) -> dict[str, Any]:

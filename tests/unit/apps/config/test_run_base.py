@@ -57,13 +57,6 @@ def test_a_trusted_package_may_be_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_config(path).network.inner
 
 
-def test_what_a_folder_of_the_users_builds_may_be_named(tmp_path: Path) -> None:
-    (tmp_path / "conf" / "network").mkdir(parents=True)
-    (tmp_path / "conf" / "network" / "mine.yaml").write_text("_target_: my_package.Network\n")
-    path = _run(tmp_path, "my_package.Network")
-    assert load_config(path, folders=[tmp_path / "conf"]).network.inner
-
-
 def test_a_run_cannot_read_the_environment_or_trust_itself(tmp_path: Path) -> None:
     cfg = OmegaConf.to_container(compose())
     cfg |= {"name": "${oc.env:HOME}", "trust": ["my_package"]}

@@ -1,0 +1,44 @@
+"""An experiment's mistakes, found before its data is read and its first stage trained."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from ldmlab.apps.build.experiment import build_lr_schedule, build_optimizer
+from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.config.instantiate import build
+
+
+def check_experiment(cfg: DictConfig) -> Blueprint:
+    """Build all that both stages are made of, without memory behind their weights.
+
+    Args:
+        cfg: A composed configuration.
+
+    Returns:
+        The parts.
+
+    Raises:
+        UserError: Something does not build, or does not go together.
+    """
+    blueprint = Blueprint.draw(cfg)
+    with torch.device("meta"):
+        weights = nn.Linear(2, 2)
+    if blueprint.codec.learned:
+        if blueprint.discriminator is not None:
+            build(cfg.discriminator, discriminator=blueprint.discriminator)
+        stage = cfg.stages.autoencoder
+        for rate in (stage.lr, stage.discriminator_lr):
+            build_optimizer(cfg, stage, rate)(weights)
+        build_lr_schedule(cfg, stage)(0)
+    if blueprint.process is not None:
+        stage = cfg.stages.diffusion
+        build_optimizer(cfg, stage, stage.lr)(weights)
+        build_lr_schedule(cfg, stage)(0)
+        build(stage.ema)
+        build(cfg.sampler).timesteps(blueprint.process.schedule)
+        build(cfg.guidance)
+        build(cfg.evaluation)
+    return blueprint
