@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pkgutil import resolve_name
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -243,7 +243,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "nn.unet.UNet": WIDTH | {
         "in_channels": COUNT, "out_channels": COUNT, "token_dim": COUNT.or_none,
         "vector_dim": COUNT.or_none, "num_heads": COUNT.but().or_none,
-        "head_channels": Kind((3, 32, *COUNT.bad), (1, 8, 16)), "transformer_depth": COUNT,
+        "head_channels": Kind((3, 32, *COUNT.or_none.bad), (1, 8, 16)), "transformer_depth": COUNT,
         "dropout": FRACTION,
     },
     "training.ema.power_decay": {"gamma": NON_NEGATIVE},
@@ -364,8 +364,8 @@ def test_every_number_and_word_of_conf_is_in_the_table() -> None:
 
 def _numbers_and_words(target: Callable[..., Any]) -> Iterator[str]:
     """The parameters that hold numbers or one of some words."""
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = get_type_hints(function)
+    plain = isinstance(target, type) and not is_dataclass(target)
+    hints = get_type_hints(target.__init__ if plain else target)  # type: ignore[misc]
     for parameter in inspect.signature(target).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and inspect.ismethod(target):
             yield from _numbers_and_words(target.__self__)  # on their way to the constructor
