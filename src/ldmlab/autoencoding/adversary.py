@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ldmlab.autoencoding.losses import adaptive_weight, hinge_loss, vanilla_loss
+from ldmlab.core.ranges import natural, non_negative, one_of
+
+AdversarialLoss = Literal["hinge", "vanilla"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,12 @@ class Adversary(nn.Module):
         discriminator: nn.Module,
         start: int = 50_001,
         weight: float = 0.5,
-        loss: Literal["hinge", "vanilla"] = "hinge",
+        loss: AdversarialLoss = "hinge",
     ) -> None:
         super().__init__()
+        natural(start=start)
+        non_negative(weight=weight)
+        one_of(AdversarialLoss)(loss=loss)
         self.loss = hinge_loss if loss == "hinge" else vanilla_loss
         self.discriminator = discriminator
         self.start = start

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldmlab.autoencoding.bottlenecks import Bottleneck, Latent
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import LatentMoments
 from ldmlab.nn.autoencoder import Decoder, Encoder
 
@@ -41,6 +42,7 @@ class Autoencoder(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
+        positive_int(image_channels=image_channels)
         inner = bottleneck.inner_channels
         shape = (channels, channel_mult, num_res_blocks, attention_factors, middle_attention, patch)
         self.bottleneck = bottleneck

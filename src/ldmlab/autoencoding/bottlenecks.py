@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import non_negative, positive_int
 from ldmlab.core.records import LatentMoments
 from ldmlab.core.tensors import without_autocast
 
@@ -192,6 +193,9 @@ class KL(Bottleneck):
         self, latent_channels: int = 4, weight: float = 1e-6, inner_channels: int | None = None
     ) -> None:
         super().__init__()
+        positive_int(latent_channels=latent_channels)
+        non_negative(weight=weight)
+        positive_int.or_none(inner_channels=inner_channels)
         self.weight = weight
         self.latent_channels = latent_channels
         self.inner_channels = inner_channels or latent_channels
@@ -228,6 +232,10 @@ class VQ(Bottleneck):
         inner_channels: int | None = None,
     ) -> None:
         super().__init__()
+        positive_int(latent_channels=latent_channels, num_codes=num_codes)
+        non_negative(commitment_weight=commitment_weight, codebook_weight=codebook_weight)
+        non_negative(weight=weight)
+        positive_int.or_none(inner_channels=inner_channels)
         self.weight = weight
         self.latent_channels = latent_channels
         self.inner_channels = inner_channels or latent_channels

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldmlab.autoencoding.autoencoder import Autoencoder
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import LatentMoments
 from ldmlab.core.tensors import without_autocast
 
@@ -61,6 +62,7 @@ class IdentityCodec(Codec):
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
+        positive_int(channels=channels)
         self.latent_channels = channels
         self.factor = 1
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldmlab.core.ranges import non_negative, one_of
+
 LossType = Literal["l1", "l2"]
 Reduction = Literal["sum_pixels", "mean_pixels"]
 
@@ -67,6 +69,9 @@ class ReconstructionLoss(nn.Module):
         regularizer_weight: float = 1e-6,
     ) -> None:
         super().__init__()
+        one_of(LossType)(loss_type=loss_type)
+        one_of(Reduction)(reduction=reduction)
+        non_negative(perceptual_weight=perceptual_weight, regularizer_weight=regularizer_weight)
         self.perceptual = perceptual
         self.loss_type = loss_type
         self.reduction = reduction

@@ -11,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import one_of
+
+Trunk = Literal["vgg", "alex", "squeeze"]
 
 
 class LPIPS(nn.Module):
@@ -25,8 +28,9 @@ class LPIPS(nn.Module):
         UserError: The trunk is not on this machine and cannot be downloaded.
     """
 
-    def __init__(self, net: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
+    def __init__(self, net: Trunk = "vgg") -> None:
         super().__init__()
+        one_of(Trunk)(net=net)
         import lpips  # imports torchvision's models: seconds that other runs need not pay
 
         try:

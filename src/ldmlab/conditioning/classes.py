@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import Batch, Conditioning, DataSpec
 
 
@@ -28,6 +29,7 @@ class ClassConditioner(Conditioner):
         self, num_classes: int, dim: int = 512, pooled: bool = False, null_class: bool = True
     ) -> None:
         super().__init__()
+        positive_int(num_classes=num_classes, dim=dim)
         self.num_classes = num_classes
         self.token_dim = dim
         self.vector_dim = dim if pooled else None

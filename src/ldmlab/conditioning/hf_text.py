@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ldmlab.conditioning.conditioner import Conditioner, require
 from ldmlab.conditioning.hub import offline
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import Batch, Conditioning, DataSpec, TextStates
 
 _DIGEST = 16
@@ -42,6 +43,7 @@ class HFText(Conditioner):
         self, encoder: str | None = None, max_length: int = 77, pooled: bool = False
     ) -> None:
         super().__init__()
+        positive_int(max_length=max_length)
         if encoder is None:
             raise UserError(
                 "conditioner.encoder is not set: name a text encoder's folder, or one on Hugging "

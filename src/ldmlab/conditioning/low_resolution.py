@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.conditioning.conditioner import Conditioner, require
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import Batch, Conditioning, DataSpec
 
 
@@ -25,6 +26,7 @@ class LowResolution(Conditioner):
 
     def __init__(self, image_channels: int, factor: int) -> None:
         super().__init__()
+        positive_int(image_channels=image_channels, factor=factor)
         self.map_channels = image_channels
         self.factor = factor
 

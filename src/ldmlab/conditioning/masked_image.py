@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.conditioning.conditioner import Conditioner, require
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import Batch, Conditioning, DataSpec
 
 Encode = Callable[[Tensor], Tensor]
@@ -31,6 +32,7 @@ class MaskedImage(Conditioner):
 
     def __init__(self, latent_channels: int, factor: int, encode: Encode) -> None:
         super().__init__()
+        positive_int(latent_channels=latent_channels, factor=factor)
         self.map_channels = latent_channels + 1
         self.factor = factor
         self.encode = encode

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ldmlab.conditioning.conditioner import Conditioner, require
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import UNLABELLED, Batch, Conditioning, DataSpec
 
 
@@ -30,6 +31,8 @@ class MaskConditioner(Conditioner):
         self, num_labels: int, factor: int, map_channels: int | None = 3, bias: bool = False
     ) -> None:
         super().__init__()
+        positive_int(num_labels=num_labels, factor=factor)
+        positive_int.or_none(map_channels=map_channels)
         self.num_labels = num_labels
         self.factor = factor
         self.map_channels = map_channels or num_labels

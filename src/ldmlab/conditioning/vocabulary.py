@@ -11,6 +11,8 @@ from jaxtyping import Int
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
+from ldmlab.core.ranges import whole_above
+
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 BERT_TOKENS = 30_522
@@ -26,6 +28,7 @@ class WordPiece:
     """
 
     def __init__(self, vocabulary: Sequence[str], max_length: int = 77) -> None:
+        whole_above(2)(max_length=max_length)  # [CLS] and [SEP] take two
         self.vocabulary = list(vocabulary)
         self.max_length = max_length
         numbers = {token: number for number, token in enumerate(vocabulary)}

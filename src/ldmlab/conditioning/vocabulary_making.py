@@ -9,6 +9,7 @@ from tokenizers import BertWordPieceTokenizer
 
 from ldmlab.conditioning.vocabulary import BERT_TOKENS, SPECIALS
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import whole_above
 
 _PRINTABLE = {chr(code) for code in range(33, 127) if not chr(code).isupper()}
 _LETTERS = 1000  # at most, as BERT's; the others become [UNK]
@@ -24,6 +25,7 @@ def build_vocabulary(captions: Iterable[str], size: int = BERT_TOKENS) -> list[s
         captions: Texts to count words in.
         size: Largest number of entries.
     """
+    whole_above(len(SPECIALS))(size=size)
     splitter = BertWordPieceTokenizer()
     words: Counter[str] = Counter()
     for caption in captions:
@@ -47,6 +49,7 @@ def train_vocabulary(captions: Iterable[str], size: int = BERT_TOKENS) -> tuple[
     Raises:
         UserError: The captions have no letters, or more than there are tokens.
     """
+    whole_above(len(SPECIALS))(size=size)
     tokenizer = BertWordPieceTokenizer()
     letters: Counter[str] = Counter()
     for caption in captions:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ldmlab.core.ranges import positive_int
+
 UNLABELLED = 255
 """The label of pixels without one in `Batch.mask`."""
 
@@ -161,6 +163,10 @@ class DataSpec:
     num_classes: int | None = None
     num_mask_labels: int | None = None
     vocabulary: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        positive_int(image_size=self.image_size, image_channels=self.image_channels)
+        positive_int.or_none(num_classes=self.num_classes, num_mask_labels=self.num_mask_labels)
 
 
 @dataclass(frozen=True)

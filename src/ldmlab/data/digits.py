@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import multiple_of, natural, one_of, whole_in
 from ldmlab.core.records import Batch
-from ldmlab.data.sources.listing import check_split
 
-SPLITS = {"train": slice(0, 1397), "validation": slice(1397, 1597), "test": slice(1597, 1797)}
+Split = Literal["train", "validation", "test"]
+SPLITS: dict[Split, slice] = {
+    "train": slice(0, 1397),
+    "validation": slice(1397, 1597),
+    "test": slice(1597, 1797),
+}
 """Which part of the seeded shuffle each split takes."""
 
 _NATIVE = 8
@@ -30,7 +34,7 @@ class Digits(Dataset[Batch]):
         seed: Seed of the shuffle that assigns images to splits.
 
     Raises:
-        UserError: The split is unknown, or a number is out of range.
+        ArgumentError: The split is unknown, or a number is out of range.
     """
 
     channels = 1
@@ -40,23 +44,18 @@ class Digits(Dataset[Batch]):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         image_size: int = _NATIVE,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
-        check_split(split, SPLITS)
-        if image_size < _NATIVE or image_size % _NATIVE:
-            raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
+        one_of(Split)(split=split)
+        multiple_of(_NATIVE)(image_size=image_size)
+        natural(seed=seed)
         available = SPLITS[split].stop - SPLITS[split].start
-        count = available if num_samples is None else num_samples
-        if not 1 <= count <= available:
-            raise UserError(
-                f"data.num_samples={count} must lie in 1 .. {available}, all that split "
-                f"'{split}' of the digits has."
-            )
+        whole_in(1, available).or_none(num_samples=num_samples)
         self.split, self.image_size, self.seed = split, image_size, seed
-        rows = _shuffle(seed)[SPLITS[split]][:count]
+        rows = _shuffle(seed)[SPLITS[split]][:num_samples]
         digits = _load()
         pixels = torch.from_numpy(digits.images[rows]).float() / (_BRIGHTEST / 2) - 1
         repeat = image_size // _NATIVE

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import above, finite, probability
 from ldmlab.core.records import Prediction
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.process import Denoiser
@@ -59,6 +60,7 @@ class ClassifierFree(Guidance):
     """
 
     def __init__(self, scale: float = 2.0) -> None:
+        finite(scale=scale)
         self.scale = scale
 
     def __call__(
@@ -81,6 +83,8 @@ class Rescaled(Guidance):
     """
 
     def __init__(self, scale: float = 7.5, rescale: float = 0.7) -> None:
+        finite(scale=scale)
+        probability(rescale=rescale)
         self.scale = scale
         self.rescale = rescale
 
@@ -110,6 +114,8 @@ class Interval(Guidance):
     """
 
     def __init__(self, guidance: Guidance, low: float = 0.2, high: float = 0.8) -> None:
+        probability(low=low, high=high)
+        above(low, "low")(high=high)
         self.guidance = guidance
         self.low = low
         self.high = high
@@ -147,6 +153,7 @@ class ClassifierGuidance(Guidance):
         log_prob: Callable[[Float[Tensor, "b *shape"], Tensor], Float[Tensor, " b"]],
         scale: float = 1.0,
     ) -> None:
+        finite(scale=scale)
         self.log_prob = log_prob
         self.scale = scale
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import non_negative
 from ldmlab.core.records import Prediction
 from ldmlab.diffusion.parameterization import Eps, Preconditioning
 from ldmlab.diffusion.reverse import chain_step, gaussian_nll, log_variance, posterior_kl
@@ -29,6 +30,7 @@ class LearnedVariance(Eps):
 
     def __init__(self, vlb_weight: float = 0.001) -> None:
         super().__init__()
+        non_negative(vlb_weight=vlb_weight)
         self.vlb_weight = vlb_weight
 
     def check(self, schedule: Schedule) -> None:

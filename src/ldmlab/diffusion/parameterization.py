@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import positive, positive_int
 from ldmlab.core.records import Prediction
 from ldmlab.core.tensors import Factor, combine
 from ldmlab.diffusion.level import NoiseLevel
@@ -139,6 +140,7 @@ class Eps(Parameterization):
     """
 
     def __init__(self, num_times: int = 1000) -> None:
+        positive_int(num_times=num_times)
         self.num_times = num_times
 
     def coefficients(self, level: NoiseLevel) -> Coefficients:
@@ -182,6 +184,7 @@ class EDM(Parameterization):
     """
 
     def __init__(self, data_std: float = 1.0) -> None:
+        positive(data_std=data_std)
         self.data_std = data_std
 
     def coefficients(self, level: NoiseLevel) -> Coefficients:

@@ -9,12 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import one_of
 from ldmlab.core.records import Conditioning, LossTerms, Prediction
 from ldmlab.core.tensors import broadcast_like, combine, is_number
 from ldmlab.diffusion.parameterization import Parameterization, Preconditioning
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.timestep_sampler import TimestepSampler
 from ldmlab.diffusion.weighting import Weighting
+
+LossType = Literal["l1", "l2"]
 
 _REMEMBERED_TIMES = 4096
 
@@ -59,8 +62,9 @@ class DiffusionProcess:
         parameterization: Parameterization,
         weighting: Weighting,
         timestep_sampler: TimestepSampler,
-        loss_type: Literal["l1", "l2"] = "l2",
+        loss_type: LossType = "l2",
     ) -> None:
+        one_of(LossType)(loss_type=loss_type)
         parameterization.check(schedule)
         self.schedule = schedule
         self.parameterization = parameterization

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import above, at_least, finite, non_negative, positive, positive_int, share
 from ldmlab.diffusion.level import NoiseLevel
 
 
@@ -115,17 +116,15 @@ class KarrasVE(Schedule):
         rho: Curvature; larger values spend more of [0, 1] on little noise.
 
     Raises:
-        ValueError: Not 0 < sigma_min < sigma_max.
+        ArgumentError: Not 0 < sigma_min < sigma_max, or `rho` is not above 0.
     """
 
     # Not 0, which is the data itself: where sigma is sigma_min to all digits of a float64.
     first_time = 1e-18
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"sigma_min must lie above 0 and below sigma_max; got {sigma_min} and {sigma_max}"
-            )
+        positive(sigma_min=sigma_min, rho=rho)
+        above(sigma_min, "sigma_min")(sigma_max=sigma_max)
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
         self._low, self._high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
@@ -148,6 +147,7 @@ def linear(
 
     The "linear" of the latent diffusion paper's tables is `scaled_linear`.
     """
+    _check_line(num_steps, beta_start, beta_end)
     return TableSchedule(torch.linspace(beta_start, beta_end, num_steps, dtype=torch.float64))
 
 
@@ -155,14 +155,24 @@ def scaled_linear(
     num_steps: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.0195
 ) -> TableSchedule:
     """Square roots of the betas on a straight line: what latent diffusion calls linear."""
+    _check_line(num_steps, beta_start, beta_end)
     roots = torch.linspace(
         math.sqrt(beta_start), math.sqrt(beta_end), num_steps, dtype=torch.float64
     )
     return TableSchedule(roots.square())
 
 
+def _check_line(num_steps: int, beta_start: float, beta_end: float) -> None:
+    positive_int(num_steps=num_steps)
+    share(beta_start=beta_start, beta_end=beta_end)
+    at_least(beta_start, "beta_start")(beta_end=beta_end)
+
+
 def cosine(num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> TableSchedule:
     """alpha_bar_t = f(t) / f(0), f(t) = cos²((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021)."""
+    positive_int(num_steps=num_steps)
+    non_negative(offset=offset)
+    share(max_beta=max_beta)
     t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2).square()
     return TableSchedule((1 - f[1:] / f[:-1]).clamp(max=max_beta))
@@ -175,6 +185,10 @@ def sigmoid(
 
     S runs from `start` to `end` in units of `temperature`; alpha_bar is kept above 1e-9.
     """
+    positive_int(num_steps=num_steps)
+    finite(start=start)
+    above(start, "start")(end=end)
+    positive(temperature=temperature)
     t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
     curve = torch.sigmoid((start + t * (end - start)) / temperature)
     alphas_cumprod = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(1e-9, 1)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import finite, positive, positive_int, share
 from ldmlab.diffusion.schedule import Schedule
 
 
@@ -69,6 +70,8 @@ class LogitNormal(TimestepSampler):
     """
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        finite(mean=mean)
+        positive(std=std)
         self.mean = mean
         self.std = std
 
@@ -88,6 +91,8 @@ class LogNormal(TimestepSampler):
     """
 
     def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
+        finite(mean=mean)
+        positive(std=std)
         self.mean = mean
         self.std = std
 
@@ -117,6 +122,8 @@ class LossSecondMoment(nn.Module, TimestepSampler):
 
     def __init__(self, bins: int = 50, history: int = 10, uniform_share: float = 0.001) -> None:
         super().__init__()
+        positive_int(bins=bins, history=history)
+        share(uniform_share=uniform_share)
         self.uniform_share = uniform_share
         self.register_buffer("losses", torch.zeros(bins, history, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(bins, dtype=torch.int64))

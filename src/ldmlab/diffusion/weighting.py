@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import non_negative, one_of, positive, positive_int
 from ldmlab.diffusion.reverse import chain_step
 from ldmlab.diffusion.schedule import Schedule
+
+FixedVariance = Literal["beta", "beta_tilde"]
 
 
 class Weighting(ABC):
@@ -44,6 +47,7 @@ class MinSNR(Weighting):
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
+        positive(gamma=gamma)
         self.gamma = gamma
 
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -59,6 +63,7 @@ class SoftMinSNR(Weighting):
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
+        positive(gamma=gamma)
         self.gamma = gamma
 
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -76,6 +81,7 @@ class EDM(Weighting):
     """
 
     def __init__(self, data_std: float = 1.0) -> None:
+        positive(data_std=data_std)
         self.data_std = data_std
 
     def __call__(self, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -97,9 +103,9 @@ class VLB(Weighting):
         variance: Of the reverse step: `beta` or `beta_tilde`.
     """
 
-    def __init__(
-        self, num_steps: int = 1000, variance: Literal["beta", "beta_tilde"] = "beta"
-    ) -> None:
+    def __init__(self, num_steps: int = 1000, variance: FixedVariance = "beta") -> None:
+        positive_int(num_steps=num_steps)
+        one_of(FixedVariance)(variance=variance)
         self.num_steps = num_steps
         self.variance = variance
 
@@ -126,6 +132,7 @@ class Sum(Weighting):
     """
 
     def __init__(self, factors: Sequence[float], weightings: Sequence[Weighting]) -> None:
+        non_negative.many(1)(factors=factors)
         if len(factors) != len(weightings):
             raise ValueError(f"{len(factors)} factors for {len(weightings)} weightings")
         self.factors = list(factors)

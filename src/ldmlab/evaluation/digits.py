@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
+from ldmlab.core.ranges import positive_int
 from ldmlab.data.digits import Digits
 from ldmlab.evaluation.distances import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
@@ -23,6 +24,7 @@ class DigitsEvaluation(Evaluation):
     """
 
     def __init__(self, num_samples: int = 200) -> None:
+        positive_int(num_samples=num_samples)
         self.num_samples = num_samples
 
     def protocol(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise, derive_seed
+from ldmlab.core.ranges import one_of, positive, positive_int
 from ldmlab.core.records import Batch
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.diffusion.probability_flow import Trace, log_likelihood
@@ -46,6 +47,13 @@ class BitsPerDim:
     variance: Variance = "beta"
     trace: Trace = "hutchinson"
     tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        positive_int(num_samples=self.num_samples)
+        positive_int.or_none(terms=self.terms)
+        one_of(Variance)(variance=self.variance)
+        one_of(Trace)(trace=self.trace)
+        positive(tolerance=self.tolerance)
 
     def __call__(
         self, subject: Subject, data: BatchDataset, on_progress: OnProgress
@@ -154,6 +162,10 @@ class DensityBaseline:
     max_steps: int = 400
     batch_size: int = 64
     lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        positive_int(max_steps=self.max_steps, batch_size=self.batch_size)
+        positive(lr=self.lr)
 
     def __call__(
         self,

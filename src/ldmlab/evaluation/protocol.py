@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.ranges import natural
 from ldmlab.core.records import DataSpec
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
@@ -78,6 +79,7 @@ class NoEvaluation(Evaluation):
     """
 
     def __init__(self, num_samples: int = 0) -> None:
+        natural(num_samples=num_samples)
         self.num_samples = num_samples
 
     def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:

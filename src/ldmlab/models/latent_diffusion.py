@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import probability
 from ldmlab.core.records import Batch, Conditioning, LossTerms, Prediction
 from ldmlab.diffusion.guidance import Guidance, NoGuidance, compose
 from ldmlab.diffusion.process import Denoiser, DiffusionProcess
@@ -61,6 +62,7 @@ class LatentDiffusion(nn.Module):
         condition_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        probability(condition_dropout=condition_dropout)
         self.codec = codec
         self.network = network
         self.process = process

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldmlab.core.ranges import multiple_of, natural, positive_int
 from ldmlab.nn.attention import SpatialSelfAttention
 from ldmlab.nn.blocks import Downsample, ResBlock, Upsample, group_norm
 
@@ -25,6 +26,20 @@ def _attention(channels: int) -> SpatialSelfAttention:
 def _middle(channels: int, attend: bool) -> nn.Sequential:
     attention = [_attention(channels)] if attend else []
     return nn.Sequential(_block(channels, channels), *attention, _block(channels, channels))
+
+
+def _check(
+    channels: int,
+    channel_mult: Sequence[int],
+    num_res_blocks: int,
+    attention_factors: Sequence[int],
+    patch: int,
+) -> None:
+    multiple_of(8)(channels=channels)
+    positive_int.many(1)(channel_mult=channel_mult)
+    natural(num_res_blocks=num_res_blocks)
+    positive_int.many()(attention_factors=attention_factors)
+    positive_int(patch=patch)
 
 
 class Encoder(nn.Module):
@@ -55,6 +70,7 @@ class Encoder(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
+        _check(channels, channel_mult, num_res_blocks, attention_factors, patch)
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(patch),
             nn.Conv2d(in_channels * patch**2, channels, 3, padding=1),
@@ -105,6 +121,7 @@ class Decoder(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
+        _check(channels, channel_mult, num_res_blocks, attention_factors, patch)
         width = channel_mult[-1] * channels
         factor = patch * 2 ** (len(channel_mult) - 1)
         layers: list[nn.Module] = [

@@ -7,8 +7,12 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldmlab.core.ranges import multiple_of, one_of, positive_int
 
-def _norm(kind: str, channels: int) -> nn.Module:
+Norm = Literal["batch", "group"]
+
+
+def _norm(kind: Norm, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(8, channels)
 
 
@@ -28,9 +32,13 @@ class PatchDiscriminator(nn.Module):
         in_channels: int = 3,
         channels: int = 64,
         num_layers: int = 3,
-        norm: Literal["batch", "group"] = "batch",
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
+        positive_int(in_channels=in_channels, channels=channels, num_layers=num_layers)
+        one_of(Norm)(norm=norm)
+        if norm == "group":
+            multiple_of(4)(channels=channels)
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldmlab.core.ranges import positive_int
 from ldmlab.nn.blocks import zeroed
 
 
@@ -106,16 +107,16 @@ class RealNVP(nn.Module):
         levels: Levels; height and width must divide by 2^levels.
 
     Raises:
-        ValueError: There is no channel, level or step; or, from the methods, a shape does not fit
-            or there are no samples.
+        ArgumentError: There is no channel, level or step.
+        ValueError: From the methods: a shape does not fit, or there are no samples.
     """
 
     def __init__(
         self, in_channels: int, hidden_channels: int = 64, num_steps: int = 8, levels: int = 2
     ) -> None:
         super().__init__()
-        if min(in_channels, hidden_channels, num_steps, levels) < 1:
-            raise ValueError("a flow needs at least one channel, hidden channel, step and level")
+        positive_int(in_channels=in_channels, hidden_channels=hidden_channels)
+        positive_int(num_steps=num_steps, levels=levels)
         self.in_channels = in_channels
         self.multiple = 2**levels
         factors = [2**level for level in range(1, levels + 1) for _ in range(num_steps)]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ldmlab.core.ranges import positive_int
 from ldmlab.nn.attention import Attention
 
 
@@ -34,6 +35,8 @@ class TextTransformer(nn.Module):
         to_logits: bool = False,
     ) -> None:
         super().__init__()
+        positive_int(vocab_size=vocab_size, max_length=max_length, dim=dim, depth=depth)
+        positive_int(num_heads=num_heads, head_dim=head_dim)
         self.tokens = nn.Embedding(vocab_size, dim)
         self.positions = nn.Embedding(max_length, dim)
         nn.init.normal_(self.tokens.weight, std=0.02)

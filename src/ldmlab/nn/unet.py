@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
+from ldmlab.core.errors import ArgumentError
+from ldmlab.core.ranges import fraction, multiple_of, natural, positive_int
 from ldmlab.nn.attention import SpatialSelfAttention, SpatialTransformer
 from ldmlab.nn.blocks import Downsample, ResBlock, Upsample, group_norm, zeroed
 from ldmlab.nn.embeddings import TimeEmbedding
@@ -68,6 +70,7 @@ class UNet(nn.Module):
         resample_blocks: Change the resolution inside residual blocks instead of convolutions.
 
     Raises:
+        ArgumentError: An argument is out of its range, or heads do not divide the channels.
         ValueError: Neither or both of `num_heads` and `head_channels` are given.
     """
 
@@ -89,6 +92,15 @@ class UNet(nn.Module):
         resample_blocks: bool = False,
     ) -> None:
         super().__init__()
+        positive_int(in_channels=in_channels, out_channels=out_channels)
+        positive_int.or_none(token_dim=token_dim, vector_dim=vector_dim)
+        multiple_of(8)(channels=channels)
+        positive_int.many(1)(channel_mult=channel_mult)
+        natural(num_res_blocks=num_res_blocks)
+        positive_int.many()(attention_factors=attention_factors)
+        positive_int.or_none(num_heads=num_heads, head_channels=head_channels)
+        positive_int(transformer_depth=transformer_depth)
+        fraction(dropout=dropout)
         if (num_heads is None) == (head_channels is None):
             raise ValueError("give the U-Net either num_heads or head_channels")
         self.factor = 2 ** (len(channel_mult) - 1)
@@ -101,6 +113,10 @@ class UNet(nn.Module):
 
         def attention(width: int) -> SpatialSelfAttention | SpatialTransformer:
             heads = num_heads or width // (head_channels or width)
+            if not heads or width % heads:
+                given = "head_channels" if num_heads is None else "num_heads"
+                expects = f"such that its heads divide a width of {width} channels"
+                raise ArgumentError(given, expects, num_heads or head_channels)
             if token_dim is None:
                 return SpatialSelfAttention(width, heads)
             return SpatialTransformer(width, token_dim, heads, transformer_depth)

@@ -11,13 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import between, fraction, non_negative
 
 Decay = Callable[[int], float]
 Network = TypeVar("Network", bound=nn.Module)
 
+LONGEST = 0.28
+"""No profile t^gamma has a longer deviation, as a share of the training."""
+
 
 def warmup_decay(decay: float = 0.9999) -> Decay:
     """min(decay, (1 + n) / (10 + n)) at update n: the published average."""
+    fraction(decay=decay)
     return lambda n: min(decay, (1 + n) / (10 + n))
 
 
@@ -27,6 +32,7 @@ def power_decay(gamma: float = 6.94) -> Decay:
     Args:
         gamma: 6.94 and 16.97 remember the last 10 % and 5 % of training.
     """
+    non_negative(gamma=gamma)
     return lambda n: (1 - 1 / n) ** (gamma + 1)
 
 
@@ -37,6 +43,7 @@ def power_lengths(lengths: Sequence[float]) -> list[Decay]:
         lengths: Standard deviations of the averages' profiles, as shares of the training so far,
             each in (0, 0.28); the first is the one that is shown and evaluated.
     """
+    between(0, LONGEST).many(1)(lengths=lengths)
     return [power_decay(gamma_of(length)) for length in lengths]
 
 
@@ -48,8 +55,8 @@ def gamma_of(length: float) -> float:
     Raises:
         UserError: The length is not in (0, 0.28).
     """
-    if not 0 < length < 0.28:
-        raise UserError(f"the length of an average must lie between 0 and 0.28; got {length}")
+    if not 0 < length < LONGEST:
+        raise UserError(f"the length of an average must lie between 0 and {LONGEST}; got {length}")
     s = length**-2
     # (g + 2)² (g + 3) - s (g + 1) = g³ + 7 g² + (16 - s) g + (12 - s) = 0 has one positive root.
     return float(np.roots([1.0, 7.0, 16.0 - s, 12.0 - s]).real.max())

@@ -107,5 +107,3 @@ def test_karras_ve_spans_sigma_min_to_sigma_max() -> None:
     level = schedule.level(torch.tensor([0.0, schedule.first_time, 1.0], dtype=torch.float64))
     assert level.sigma.tolist() == pytest.approx([0.0, 0.002, 80.0])
     assert level.alpha.tolist() == [1.0, 1.0, 1.0]
-    with pytest.raises(ValueError, match="sigma_min"):
-        KarrasVE(sigma_min=3, sigma_max=2)

@@ -148,10 +148,7 @@ def test_realnvp_refuses_shapes_that_do_not_fold(shape: tuple[int, ...]) -> None
             method(torch.zeros(shape))
 
 
-def test_realnvp_refuses_empty_flows_and_batches() -> None:
-    for wrong in ({"in_channels": 0}, {"num_steps": 0}, {"levels": 0}, {"hidden_channels": 0}):
-        with pytest.raises(ValueError, match="at least one"):
-            RealNVP(**{"in_channels": 1, **wrong})
+def test_realnvp_refuses_empty_batches() -> None:
     flow = RealNVP(1, hidden_channels=8, num_steps=1)
     for method in (flow, flow.inverse, flow.log_prob, flow.initialise):
         with pytest.raises(ValueError, match="no samples"):

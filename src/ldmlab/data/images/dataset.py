@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
+from ldmlab.core.ranges import natural
 from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.images.bad_samples import BadSamples
@@ -39,6 +40,7 @@ class ImageDataset(Dataset[Batch]):
     channels = 3
 
     def __init__(self, source: ImageSource, transform: Transform, max_bad: int = 0) -> None:
+        natural(max_bad=max_bad)
         if not len(source):
             raise UserError(f"{_where(source)} holds no samples; look at data.root")
         self.source, self.transform = source, transform

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,12 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import natural, one_of, positive_int, whole_in
 from ldmlab.data.images.decode import WHITE, BrokenFileError, decode_image
 from ldmlab.data.images.source import Sample
+
+Crop = Literal["center", "random"]
+FlipCaptions = Literal["keep", "swap"]
 
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
@@ -45,19 +50,26 @@ class Transform:
         mirrored_labels: Pairs of mask labels that change places in a mirror (left and right eye).
 
     Raises:
-        UserError: The crop is larger than the resized image, or a word is unknown.
+        ArgumentError: A number is out of its range, or a word is unknown.
+        UserError: The crop is larger than the resized image.
     """
 
     def __init__(
         self,
         image_size: int,
         resized: int | None = None,
-        crop: str = "center",
+        crop: Crop = "center",
         flip: bool = False,
-        flip_captions: str = "keep",
+        flip_captions: FlipCaptions = "keep",
         background: Sequence[int] = WHITE,
         mirrored_labels: Sequence[Sequence[int]] = (),
     ) -> None:
+        positive_int(image_size=image_size)
+        positive_int.or_none(resized=resized)
+        one_of(Crop)(crop=crop)
+        one_of(FlipCaptions)(flip_captions=flip_captions)
+        whole_in(0, 255).many(3, 3)(background=background)
+        natural.many(2, 2).many()(mirrored_labels=mirrored_labels)
         self.image_size = image_size
         self.resized = image_size if resized is None else resized
         if self.resized < image_size:
@@ -65,15 +77,9 @@ class Transform:
                 f"data.resized={resized} is smaller than data.image_size={image_size}, which is "
                 "cut out of it"
             )
-        if crop not in ("center", "random"):
-            raise UserError(f"data.crop='{crop}' must be center or random")
-        if flip_captions not in ("keep", "swap"):
-            raise UserError(f"data.flip_captions='{flip_captions}' must be keep or swap")
-        if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-            raise UserError(f"data.background={list(background)} must be three numbers, 0 to 255")
         self.crop, self.flip, self.flip_captions = crop, flip, flip_captions
         self.background = tuple(background)
-        self.mirrored_labels = [(int(a), int(b)) for a, b in mirrored_labels]
+        self.mirrored_labels = [(a, b) for a, b in mirrored_labels]
 
     @property
     def varies(self) -> bool:

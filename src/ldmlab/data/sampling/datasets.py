@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import Batch, LatentMoments
 from ldmlab.data.sampling.block_shuffle import Blocks
 from ldmlab.data.sampling.step_batches import blocks_of
@@ -47,6 +48,7 @@ class Subset(Dataset[Batch]):
     """
 
     def __init__(self, dataset: BatchDataset, limit: int) -> None:
+        positive_int(limit=limit)
         self.dataset = dataset
         self.limit = min(limit, len(dataset))
 
@@ -79,6 +81,7 @@ class StridedSubset(Dataset[Batch]):
     """
 
     def __init__(self, dataset: BatchDataset, count: int) -> None:
+        positive_int(count=count)
         self.dataset = dataset
         count = min(count, len(dataset))
         self._positions = [k * len(dataset) // count for k in range(count)]

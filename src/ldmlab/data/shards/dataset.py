@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
+from ldmlab.core.ranges import between, natural, one_of, positive, positive_int
 from ldmlab.data.images.decode import BrokenFileError
 from ldmlab.data.images.source import Sample
 from ldmlab.data.sampling.block_shuffle import Blocks
@@ -23,7 +24,7 @@ from ldmlab.data.shards.filters import Filters, caption_of
 from ldmlab.data.shards.index import IMAGE, JSON, ROW, TEXT, ShardIndex
 from ldmlab.data.shards.locate import ShardFiles, find_shards
 from ldmlab.data.shards.tar import BLOCK, name_in
-from ldmlab.data.sources.listing import check_split, shown
+from ldmlab.data.sources.listing import Split, shown
 
 _REMEMBERED = 64  # shards whose rows are held in memory
 
@@ -56,7 +57,7 @@ class Shards:
 
     def __init__(
         self,
-        split: str,
+        split: Split,
         root: str | os.PathLike[str] | None = None,
         validation_share: float = 0.001,
         filters: Filters | None = None,
@@ -65,7 +66,11 @@ class Shards:
         cache_gib: float = 100.0,
         max_bad: int = 0,
     ) -> None:
-        check_split(split)
+        one_of(Split)(split=split)
+        between(0, 1)(validation_share=validation_share)
+        positive_int(window=window)
+        positive(cache_gib=cache_gib)
+        natural(max_bad=max_bad)
         self.root = "" if root is None else os.fspath(root)
         cache = Path(cache or Path(tempfile.gettempdir()) / f"ldmlab-shards-{os.getuid()}")
         shards = find_shards(self.root or None, cache.expanduser(), cache_gib)

@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool
 
-from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import at_least, finite, natural, one_of, positive_int
 from ldmlab.data.images.decode import decode_text, one_line
 
 FACTS = [
@@ -20,7 +20,8 @@ FACTS = [
 """Pixels of the original image (0: unknown), similarity of image and caption (nan: unknown),
 length of the caption, and a number for the NSFW tag."""
 
-TAGS = ("", "UNLIKELY", "UNSURE", "NSFW")
+Tag = Literal["UNLIKELY", "UNSURE", "NSFW"]
+TAGS = ("", *get_args(Tag))
 
 
 def caption_of(metadata: bytes | None, text: bytes | None) -> str:
@@ -61,19 +62,22 @@ class Filters:
         max_caption: Most.
 
     Raises:
-        UserError: A tag is unknown.
+        ArgumentError: A number is out of its range, or a tag is unknown.
     """
 
     min_side: int | None = None
     max_aspect: float | None = None
     min_similarity: float | None = None
-    nsfw: Sequence[str] | None = None
+    nsfw: Sequence[Tag] | None = None
     min_caption: int | None = None
     max_caption: int | None = None
 
     def __post_init__(self) -> None:
-        if set(self.nsfw or ()).difference(TAGS[1:]):
-            raise UserError(f"data.nsfw={self.nsfw} must be a list of {', '.join(TAGS[1:])}")
+        positive_int.or_none(min_side=self.min_side)
+        at_least(1).or_none(max_aspect=self.max_aspect)
+        finite.or_none(min_similarity=self.min_similarity)
+        one_of(Tag).many(1).or_none(nsfw=self.nsfw)
+        natural.or_none(min_caption=self.min_caption, max_caption=self.max_caption)
 
     def __call__(self, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
         """Which rows are wanted."""

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import one_of
 from ldmlab.data.images.source import Sample
 from ldmlab.data.sources.listing import (
     Names,
-    check_split,
+    Split,
     existing_root,
     files_below,
     held_out,
@@ -49,12 +50,12 @@ class CelebAHQ:
 
     def __init__(
         self,
-        split: str,
+        split: Split,
         root: str | os.PathLike[str] | None = None,
         train_list: str | None = None,
         validation_list: str | None = None,
     ) -> None:
-        check_split(split)
+        one_of(Split)(split=split)
         self.root = existing_root(root, _WANTED)
         # CelebAMask-HQ keeps its masks, which are images too, beside this folder.
         beside = (self.root / _MASK_HQ, *sorted(self.root.glob(f"*/{_MASK_HQ}")))

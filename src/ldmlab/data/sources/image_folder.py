@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import between, natural, one_of, positive_int, whole_in
 from ldmlab.core.records import UNLABELLED
 from ldmlab.data.images.decode import BrokenFileError, LabelMap
 from ldmlab.data.images.source import Sample
 from ldmlab.data.sources.captions import FolderCaptions
 from ldmlab.data.sources.listing import (
     Names,
-    check_split,
+    Split,
     existing_root,
     files_below,
     held_out,
@@ -53,7 +54,7 @@ class ImageFolder:
 
     def __init__(
         self,
-        split: str,
+        split: Split,
         root: str | os.PathLike[str] | None = None,
         images: str | None = None,
         masks: str | None = None,
@@ -66,18 +67,19 @@ class ImageFolder:
         validation_list: str | None = None,
         validation_share: float = 0.1,
     ) -> None:
-        check_split(split)
+        one_of(Split)(split=split)
+        positive_int.or_none(num_classes=num_classes)
+        whole_in(1, UNLABELLED).or_none(num_mask_labels=num_mask_labels)
+        natural(first_label=first_label, unlabelled=unlabelled)
+        between(0, 1)(validation_share=validation_share)
         self.root = existing_root(root, "the images")
         self.folder = _subfolder(self.root, images, "data.images")
         own = split_folder(self.folder, split)
         train = named_folder(self.folder, "train") or self.folder
         start = own or train
         self._masks = None if masks is None else _subfolder(self.root, masks, "data.masks")
-        if self._masks is not None and not 0 < (num_mask_labels or 0) <= UNLABELLED:
-            raise UserError(
-                f"data.num_mask_labels={num_mask_labels} must say how many labels data.masks has, "
-                f"{UNLABELLED} at most"
-            )
+        if self._masks is not None and num_mask_labels is None:
+            raise UserError("data.num_mask_labels is not set: say how many labels data.masks has")
         names = self._images(start)
         if not names:
             mend = "change data.root" if images is None else "change data.root or data.images"

@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import one_of, positive_int
 from ldmlab.data.images.source import Sample
 from ldmlab.data.shards.tar import Archives, members
 from ldmlab.data.sources.imagenet_labels import validation_classes
 from ldmlab.data.sources.listing import (
     Names,
-    check_split,
+    Split,
     existing_root,
     files_below,
     named_folder,
@@ -50,9 +51,10 @@ class ImageNet:
     """
 
     def __init__(
-        self, split: str, root: str | os.PathLike[str] | None = None, num_classes: int = 1000
+        self, split: Split, root: str | os.PathLike[str] | None = None, num_classes: int = 1000
     ) -> None:
-        check_split(split)
+        one_of(Split)(split=split)
+        positive_int(num_classes=num_classes)
         self.root = existing_root(root, _WANTED)
         self._archives = Archives([self.root / name for name in _TARS.values()])
         places = self._listed(split)

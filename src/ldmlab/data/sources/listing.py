@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
 from ldmlab.data.images.decode import EXTENSIONS, BrokenFileError
 
-SPLITS = ("train", "validation")
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("val", "valid", "validation")}
 
 
@@ -152,19 +153,6 @@ def held_out(folder: Path, names: Sequence[str], split: str, share: float) -> li
     order = sorted(range(len(names)), key=lambda i: derive_seed("split", names[i]))
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return sorted(order[:count] if split == "validation" else order[count:])
-
-
-def check_split(split: str, known: Iterable[str] = SPLITS) -> None:
-    """Refuse an unknown split.
-
-    Raises:
-        UserError: Naming the nearest and those there are.
-    """
-    known = list(known)
-    if split not in known:
-        near = difflib.get_close_matches(split, known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"split='{split}' is not a split; {hint}choose one of: {', '.join(known)}")
 
 
 def read_list(path: str | os.PathLike[str], key: str) -> list[str]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ldmlab.core.errors import UserError
+from ldmlab.core.ranges import multiple_of, natural, one_of, whole_in
 from ldmlab.core.records import Batch
 from ldmlab.core.tensors import to_unit_range
-from ldmlab.data.sources.listing import check_split
 from ldmlab.data.vistas.caption import captions
 from ldmlab.data.vistas.render import render
 from ldmlab.data.vistas.scene import CLASSES, Scenes, sample_scenes
 
 _SPAN = 10**9
-SPLITS = {
-    name: range(k * _SPAN, (k + 1) * _SPAN)
-    for k, name in enumerate(("train", "validation", "test", "compositions"))
+Split = Literal["train", "validation", "test", "compositions"]
+SPLITS: dict[Split, range] = {
+    name: range(k * _SPAN, (k + 1) * _SPAN) for k, name in enumerate(get_args(Split))
 }
 """The world's indices that each split may use; "compositions" shows held-out triples only."""
 
@@ -34,7 +34,7 @@ class Vistas(Dataset[Batch]):
         seed: Seed of the world; another seed is another world with the same rules.
 
     Raises:
-        UserError: The split is unknown, or a number is out of range.
+        ArgumentError: The split is unknown, or a number is out of range.
     """
 
     channels = 3
@@ -42,16 +42,15 @@ class Vistas(Dataset[Batch]):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         num_samples: int = 12_000,
         image_size: int = 32,
         seed: int = 0,
     ) -> None:
-        check_split(split, SPLITS)
-        if image_size < 8 or image_size % 8:
-            raise UserError(f"data.image_size={image_size} must be a positive multiple of 8.")
-        if not 1 <= num_samples <= _SPAN:
-            raise UserError(f"data.num_samples={num_samples} must lie in 1 .. {_SPAN}.")
+        one_of(Split)(split=split)
+        whole_in(1, _SPAN)(num_samples=num_samples)
+        multiple_of(8)(image_size=image_size)
+        natural(seed=seed)
         self.split, self.num_samples = split, num_samples
         self.image_size, self.seed = image_size, seed
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import non_negative
 from ldmlab.core.tensors import combine
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
@@ -25,6 +26,10 @@ class DDIM(Sampler):
     """
 
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        non_negative(eta=self.eta)
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import one_of
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.reverse import Place, Variance, variance_fraction
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
@@ -27,6 +28,10 @@ class DDPM(Sampler):
     """
 
     variance: Variance = "beta_tilde"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(Variance)(variance=self.variance)
 
     def __call__(
         self,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import at_least, non_negative
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
@@ -34,6 +35,12 @@ class Euler(Sampler):
     churn_min: float = 0.0
     churn_max: float = math.inf
     churn_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        non_negative(churn=self.churn, churn_min=self.churn_min, churn_noise=self.churn_noise)
+        if self.churn_max != math.inf:
+            at_least(self.churn_min, "churn_min")(churn_max=self.churn_max)
 
     def __call__(
         self,

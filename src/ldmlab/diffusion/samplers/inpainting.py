@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import positive_int
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
@@ -27,13 +28,16 @@ class Inpainting:
         sampler: Makes the steps.
         known: Data whose known region is kept, in the space of the samples.
         mask: 1 where `known` holds, 0 where it is to be painted.
-        resamplings: Number of timesteps each step is made.
+        resamplings: Times that each step is made.
     """
 
     sampler: Sampler
     known: Float[Tensor, "b *shape"]
     mask: Float[Tensor, "b *shape"]
     resamplings: int = 1
+
+    def __post_init__(self) -> None:
+        positive_int(resamplings=self.resamplings)
 
     def __call__(
         self,

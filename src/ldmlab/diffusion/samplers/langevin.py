@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import natural, positive, positive_int
 from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.ddpm import DDPM
@@ -31,6 +32,11 @@ class AnnealedLangevin(Sampler):
     steps: int = 50
     inner_steps: int = 5
     step_size: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive_int(inner_steps=self.inner_steps)
+        positive(step_size=self.step_size)
 
     def __call__(
         self,
@@ -71,6 +77,11 @@ class PredictorCorrector(Sampler):
     predictor: Sampler = field(default_factory=lambda: DDPM(variance="beta"))
     corrections: int = 1
     snr: float = 0.16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        natural(corrections=self.corrections)
+        positive(snr=self.snr)
 
     def __call__(
         self,

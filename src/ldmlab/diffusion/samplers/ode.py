@@ -9,10 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import one_of, positive
 from ldmlab.diffusion.probability_flow import ProbabilityFlow, integrate
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
+
+Method = Literal["RK23", "RK45", "DOP853"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,12 @@ class ODE(Sampler):
 
     steps: int = 1
     tolerance: float = 1e-4
-    method: Literal["RK23", "RK45", "DOP853"] = "RK45"
+    method: Method = "RK45"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(tolerance=self.tolerance)
+        one_of(Method)(method=self.method)
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import Noise
+from ldmlab.core.ranges import one_of, positive_int
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.schedule import Schedule
 
@@ -37,7 +38,7 @@ class Sampler(ABC):
             published with latent diffusion.
 
     Raises:
-        ValueError: `steps` is below 1.
+        ArgumentError: An argument is out of its range, here and in every sampler.
     """
 
     steps: int = 50
@@ -45,8 +46,9 @@ class Sampler(ABC):
     final: Final = "data"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"a sampler needs at least one step, not steps={self.steps}")
+        positive_int(steps=self.steps)
+        one_of(Spacing)(spacing=self.spacing)
+        one_of(Final)(final=self.final)
 
     def timesteps(self, schedule: Schedule, start: float = 1.0) -> Float[Tensor, " n"]:
         """The falling timesteps from noise to data, in float64 on the CPU.

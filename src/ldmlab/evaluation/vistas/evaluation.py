@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
+from ldmlab.core.ranges import natural, positive_int
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
 from ldmlab.data.vistas.scene import Scenes
@@ -42,6 +43,8 @@ class VistasEvaluation(Evaluation):
     """
 
     def __init__(self, num_samples: int = 256, batch_size: int = 64, seed: int = 0) -> None:
+        positive_int(num_samples=num_samples, batch_size=batch_size)
+        natural(seed=seed)
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed

@@ -8,15 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from ldmlab.core.ranges import fraction, non_negative, positive
 from ldmlab.training.optimizers.muon import Muon
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
+
+
+def _check(lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+    positive(lr=lr)
+    fraction.many(2, 2)(betas=betas)
+    non_negative(weight_decay=weight_decay)
 
 
 def adamw(
     network: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    _check(lr, betas, weight_decay)
     return AdamW(network.parameters(), lr, betas, weight_decay=weight_decay, fused=True)
 
 
@@ -24,6 +32,7 @@ def adam(
     network: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015)."""
+    _check(lr, betas, weight_decay)
     return Adam(network.parameters(), lr, betas, weight_decay=weight_decay, fused=True)
 
 
@@ -45,6 +54,9 @@ def muon(
         matrix_ratio: Learning rate of the matrices as a multiple of `lr`.
         momentum: Share of the matrices' momentum kept at each step.
     """
+    _check(lr, betas, weight_decay)
+    positive(matrix_ratio=matrix_ratio)
+    fraction(momentum=momentum)
     matrices = [
         module.weight
         for module in network.modules()

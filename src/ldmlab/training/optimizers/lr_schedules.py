@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ldmlab.core.ranges import natural, positive_int, probability
+
 LRSchedule = Callable[[int], float]
 
 
@@ -16,6 +18,9 @@ def constant(total_steps: int, warmup_steps: int = 0, start: float | None = None
         warmup_steps: Length of the warm-up.
         start: Factor of the first step; 1 / (warmup_steps + 1) by default.
     """
+    positive_int(total_steps=total_steps)
+    natural(warmup_steps=warmup_steps)
+    probability.or_none(start=start)
     first = 1 / (warmup_steps + 1) if start is None else start
     return lambda step: 1.0 if step >= warmup_steps else first + (1 - first) * step / warmup_steps
 
@@ -31,6 +36,7 @@ def warmup_cosine(
         final: Last factor, in [0, 1].
         start: Factor of the first step; 1 / (warmup_steps + 1) by default.
     """
+    probability(final=final)
     warmup = constant(total_steps, warmup_steps, start)
 
     def factor(step: int) -> float:

@@ -14,7 +14,7 @@ from ldmlab.core.random import derive_seed
 from ldmlab.data.images.decode import BrokenFileError
 from ldmlab.data.sources.celebahq import CelebAHQ
 from ldmlab.data.sources.image_folder import ImageFolder
-from ldmlab.data.sources.listing import Names, check_split, files_below, shown
+from ldmlab.data.sources.listing import Names, files_below, shown
 
 
 def encoded() -> bytes:
@@ -182,8 +182,3 @@ def test_dangling_link_is_a_broken_file(tmp_path: Path) -> None:
     row = next(layout for layout in layouts if layout.name(0).endswith("b.jpg"))
     with pytest.raises(BrokenFileError, match="No such file"):
         row.read(0)
-
-
-def test_unknown_split_suggests_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"did you mean 'validation'\? choose one of: train, valid"):
-        check_split("valid")

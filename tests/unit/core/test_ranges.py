@@ -1,0 +1,74 @@
+"""Ranges say what they expect and refuse everything else, by the argument's name."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Literal
+
+import pytest
+
+from ldmlab.core.errors import ArgumentError
+from ldmlab.core.ranges import (
+    Range,
+    above,
+    at_least,
+    finite,
+    fraction,
+    multiple_of,
+    one_of,
+    positive_int,
+    whole_in,
+)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        (positive_int, "a whole number above 0"),
+        (positive_int.or_none, "a whole number above 0, or null"),
+        (positive_int.many(1), "a list of 1 or more, each a whole number above 0"),
+        (fraction.many(2, 2), "a list of 2, each a number from 0 to below 1"),
+        (finite.many(1, 3), "a list of 1 to 3, each a finite number"),
+        (multiple_of(8), "a positive multiple of 8"),
+        (whole_in(0, 255), "a whole number from 0 to 255"),
+        (at_least(1), "a finite number from 1 up"),
+        (above(0.2, "low"), "a finite number above low=0.2"),
+        (one_of(Literal["hinge", "vanilla"]), "hinge or vanilla"),
+        (one_of(Literal["a", "b", "c"]), "a, b or c"),
+    ],
+)
+def test_a_refusal_names_argument_range_and_value(allowed: Range, words: str) -> None:
+    with pytest.raises(ArgumentError) as refusal:
+        allowed(lengths="many")
+    error = refusal.value
+    assert (error.argument, error.expects, error.value) == ("lengths", words, "many")
+    assert str(error) == f"lengths must be {words}; got 'many'"
+
+
+def test_the_first_argument_out_of_range_is_named() -> None:
+    positive_int(steps=1, bins=2)
+    with pytest.raises(ArgumentError, match=r"^bins must be .*; got 0$"):
+        positive_int(steps=1, bins=0, history=-1)
+
+
+@pytest.mark.parametrize("value", [True, False, math.nan, math.inf, -math.inf, None, "1", [1]])
+def test_what_is_no_finite_number_is_in_no_range_of_numbers(value: object) -> None:
+    for allowed in (finite, positive_int, at_least(-1), whole_in(0, 1), fraction):
+        with pytest.raises(ArgumentError):
+            allowed(x=value)
+
+
+def test_lists_have_a_length_and_no_strange_entries() -> None:
+    pairs = whole_in(0, 9).many(2, 2)
+    pairs(x=[0, 9])
+    pairs(x=(1, 2))
+    pairs.many()(x=[])
+    for wrong in ([1], [1, 2, 3], [1, 10], "12", {1, 2}):
+        with pytest.raises(ArgumentError):
+            pairs(x=wrong)
+
+
+def test_a_refusal_crosses_the_border_of_a_process() -> None:
+    error = pickle.loads(pickle.dumps(ArgumentError("steps", "above 0", 0)))
+    assert (error.argument, error.expects, error.value) == ("steps", "above 0", 0)
