@@ -34,7 +34,7 @@ class Conditioner(nn.Module, ABC):
         """The field of a batch that is its condition; None for no condition."""
 
     @abstractmethod
-    def select(self, batch: Batch) -> Shaped[Tensor, "b *shape"]:
+    def select(self, batch: Batch) -> Shaped[Tensor, " b *shape"]:
         """The condition of each sample as a tensor of numbers.
 
         Raises:
@@ -42,11 +42,11 @@ class Conditioner(nn.Module, ABC):
         """
 
     @abstractmethod
-    def null(self, condition: Shaped[Tensor, "b *shape"]) -> Shaped[Tensor, "b *shape"]:
+    def null(self, condition: Shaped[Tensor, " b *shape"]) -> Shaped[Tensor, " b *shape"]:
         """The null condition, in the shape of `condition`."""
 
     @abstractmethod
-    def forward(self, condition: Shaped[Tensor, "b *shape"]) -> Conditioning:
+    def forward(self, condition: Shaped[Tensor, " b *shape"]) -> Conditioning:
         """Embed conditions."""
 
     @property
@@ -59,8 +59,8 @@ class Conditioner(nn.Module, ABC):
         return batch
 
     def drop(
-        self, condition: Shaped[Tensor, "b *shape"], dropped: Bool[Tensor, " b"]
-    ) -> Shaped[Tensor, "b *shape"]:
+        self, condition: Shaped[Tensor, " b *shape"], dropped: Bool[Tensor, " b"]
+    ) -> Shaped[Tensor, " b *shape"]:
         """Replace the condition of some samples by the null condition."""
         mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
         return torch.where(mask, self.null(condition), condition)

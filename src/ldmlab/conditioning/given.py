@@ -50,7 +50,7 @@ class GivenConditioner(Conditioner):
             "call its conditioner on them and sample with its process"
         )
 
-    def null(self, condition: Shaped[Tensor, "b *shape"]) -> NoReturn:
+    def null(self, condition: Shaped[Tensor, " b *shape"]) -> NoReturn:
         """Refuse.
 
         Raises:
@@ -58,7 +58,7 @@ class GivenConditioner(Conditioner):
         """
         raise UserError(f"nothing here says which {self.what} stand for no condition")
 
-    def forward(self, condition: Shaped[Tensor, "b *shape"]) -> Conditioning:
+    def forward(self, condition: Shaped[Tensor, " b *shape"]) -> Conditioning:
         """Maps [b, c, h, w] for the network's input, or tokens [b, n, d] for its attention."""
         value = self.embed(condition)
         return Conditioning(maps=value) if value.ndim == 4 else Conditioning(tokens=value)

@@ -69,7 +69,7 @@ class LatentMoments:
     """
 
     mean: Float[Tensor, "b z h w"]
-    std: Float[Tensor, "b #z #h #w"]
+    std: Float[Tensor, " b #z #h #w"]
 
     @classmethod
     def without_spread(cls, mean: Float[Tensor, "b z h w"]) -> LatentMoments:
@@ -195,9 +195,9 @@ class Prediction:
             (1) of a reverse step, in logarithms; None for a model with fixed variances.
     """
 
-    x0: Float[Tensor, "b *shape"]
-    eps: Float[Tensor, "b *shape"]
-    variance_fraction: Float[Tensor, "b *shape"] | None = None
+    x0: Float[Tensor, " b *shape"]
+    eps: Float[Tensor, " b *shape"]
+    variance_fraction: Float[Tensor, " b *shape"] | None = None
 
 
 @dataclass(frozen=True)

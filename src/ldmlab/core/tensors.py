@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-Factor = float | Shaped[Tensor, "*b"]
+Factor = float | Shaped[Tensor, " *b"]
 
 
 def broadcast_like(
-    value: Shaped[Tensor, "*b"], like: Float[Tensor, "b *shape"]
+    value: Shaped[Tensor, " *b"], like: Float[Tensor, " b *shape"]
 ) -> Float[Tensor, "*ones"]:
     """View `value` so that it multiplies `like` row by row, in the dtype of `like`.
 
@@ -24,8 +24,8 @@ def broadcast_like(
 
 
 def combine(
-    a: Factor, x: Float[Tensor, "b *shape"], b: Factor, y: Float[Tensor, "b *shape"]
-) -> Float[Tensor, "b *shape"]:
+    a: Factor, x: Float[Tensor, " b *shape"], b: Factor, y: Float[Tensor, " b *shape"]
+) -> Float[Tensor, " b *shape"]:
     """a x + b y row by row; factors without dimensions, on the CPU, serve the whole batch.
 
     Those are plain numbers to the device: products with 0 and 1 are left out, for what a sampler

@@ -150,7 +150,7 @@ class ClassifierGuidance(Guidance):
 
     def __init__(
         self,
-        log_prob: Callable[[Float[Tensor, "b *shape"], Tensor], Float[Tensor, " b"]],
+        log_prob: Callable[[Float[Tensor, " b *shape"], Tensor], Float[Tensor, " b"]],
         scale: float = 1.0,
     ) -> None:
         finite(scale=scale)

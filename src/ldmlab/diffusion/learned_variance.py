@@ -44,8 +44,8 @@ class LearnedVariance(Eps):
 
     def predict(
         self,
-        output: Float[Tensor, "b *both"],
-        x: Float[Tensor, "b *shape"],
+        output: Float[Tensor, " b *both"],
+        x: Float[Tensor, " b *shape"],
         preconditioning: Preconditioning,
     ) -> Prediction:
         """x0 and eps from the first half of the channels, v from the second."""
@@ -54,16 +54,16 @@ class LearnedVariance(Eps):
         # The network's output near 0 means the middle; it is not clipped to [0, 1].
         return replace(prediction, variance_fraction=(place + 1) / 2)
 
-    def answer(self, output: Float[Tensor, "b *both"]) -> Float[Tensor, "b *shape"]:
+    def answer(self, output: Float[Tensor, " b *both"]) -> Float[Tensor, " b *shape"]:
         """The first half of the channels."""
         return output.chunk(2, dim=1)[0]
 
     def further_loss(
         self,
-        output: Float[Tensor, "b *both"],
-        x: Float[Tensor, "b *shape"],
+        output: Float[Tensor, " b *both"],
+        x: Float[Tensor, " b *shape"],
         preconditioning: Preconditioning,
-        x0: Float[Tensor, "b *shape"],
+        x0: Float[Tensor, " b *shape"],
         t: Float[Tensor, " b"],
         schedule: Schedule,
     ) -> Float[Tensor, " b"]:
@@ -75,8 +75,8 @@ class LearnedVariance(Eps):
 def variance_bound(
     schedule: Schedule,
     prediction: Prediction,
-    x: Float[Tensor, "b *shape"],
-    x0: Float[Tensor, "b *shape"],
+    x: Float[Tensor, " b *shape"],
+    x0: Float[Tensor, " b *shape"],
     t: Float[Tensor, " b"],
 ) -> Float[Tensor, " b"]:
     """T L_{t-1}, a mean over each sample's values in nats, with a gradient for the variance only.

@@ -21,16 +21,16 @@ class NoiseLevel:
         sigma: Standard deviation of the noise.
     """
 
-    alpha: Float[Tensor, "*b"]
-    sigma: Float[Tensor, "*b"]
+    alpha: Float[Tensor, " *b"]
+    sigma: Float[Tensor, " *b"]
 
     @property
-    def log_snr(self) -> Float[Tensor, "*b"]:
+    def log_snr(self) -> Float[Tensor, " *b"]:
         """log(alpha² / sigma²): +inf where there is no noise, -inf where there is no signal."""
         return 2 * (torch.log(self.alpha) - torch.log(self.sigma))
 
     @property
-    def scale(self) -> Float[Tensor, "*b"]:
+    def scale(self) -> Float[Tensor, " *b"]:
         """Standard deviation of x for data of unit variance; 1 where variance is preserved."""
         return torch.hypot(self.alpha, self.sigma)
 
@@ -43,10 +43,12 @@ class NoiseLevel:
         """
         return NoiseLevel(self.alpha.clamp(min=1e-9), self.sigma)
 
-    def given_x0(self, x: Float[Tensor, "b *shape"], x0: Float[Tensor, "b *shape"]) -> Prediction:
+    def given_x0(self, x: Float[Tensor, " b *shape"], x0: Float[Tensor, " b *shape"]) -> Prediction:
         """The prediction with this clean signal that explains `x`; needs some noise."""
         return Prediction(x0=x0, eps=combine(1 / self.sigma, x, -self.alpha / self.sigma, x0))
 
-    def given_eps(self, x: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"]) -> Prediction:
+    def given_eps(
+        self, x: Float[Tensor, " b *shape"], eps: Float[Tensor, " b *shape"]
+    ) -> Prediction:
         """The prediction with this noise that explains `x`; needs some signal."""
         return Prediction(x0=combine(1 / self.alpha, x, -self.sigma / self.alpha, eps), eps=eps)

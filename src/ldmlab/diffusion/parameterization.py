@@ -15,7 +15,7 @@ from ldmlab.core.tensors import Factor, combine
 from ldmlab.diffusion.level import NoiseLevel
 from ldmlab.diffusion.schedule import Schedule
 
-Coefficients = tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]
+Coefficients = tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]
 
 
 @dataclass(frozen=True)
@@ -59,43 +59,43 @@ class Parameterization(ABC):
     def coefficients(self, level: NoiseLevel) -> Coefficients:
         """The pair (p, q) at a noise level."""
 
-    def determinant(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def determinant(self, level: NoiseLevel) -> Float[Tensor, " *b"]:
         """alpha q - sigma p: zero where the target says nothing new about x."""
         p, q = self.coefficients(level)
         return level.alpha * q - level.sigma * p
 
-    def c_in(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_in(self, level: NoiseLevel) -> Float[Tensor, " *b"]:
         """Factor of x before the network (EDM's c_in): 1, or what keeps x at unit variance."""
         return torch.hypot(level.alpha, level.sigma).clamp(min=1).reciprocal()
 
-    def c_noise(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_noise(self, t: Float[Tensor, " *b"], level: NoiseLevel) -> Float[Tensor, " *b"]:
         """What the network sees as time (EDM's c_noise): the number of the table's entry."""
         return (self.num_times * t - 1).clamp(min=0)
 
     def target(
-        self, x0: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"], level: NoiseLevel
-    ) -> Float[Tensor, "b *shape"]:
+        self, x0: Float[Tensor, " b *shape"], eps: Float[Tensor, " b *shape"], level: NoiseLevel
+    ) -> Float[Tensor, " b *shape"]:
         """p x0 + q eps."""
         p, q = self.coefficients(level)
         return combine(p, x0, q, eps)
 
-    def answer(self, output: Float[Tensor, "b *out"]) -> Float[Tensor, "b *shape"]:
+    def answer(self, output: Float[Tensor, " b *out"]) -> Float[Tensor, " b *shape"]:
         """What of the network's output answers for the target."""
         return output
 
     def further_loss(
         self,
-        output: Float[Tensor, "b *out"],
-        x: Float[Tensor, "b *shape"],
+        output: Float[Tensor, " b *out"],
+        x: Float[Tensor, " b *shape"],
         preconditioning: Preconditioning,
-        x0: Float[Tensor, "b *shape"],
+        x0: Float[Tensor, " b *shape"],
         t: Float[Tensor, " b"],
         schedule: Schedule,
     ) -> Float[Tensor, " b"]:
         """What each sample's loss asks for beside the target: nothing, as a rule."""
         return x0.new_zeros(len(x0))
 
-    def preconditioning(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Preconditioning:
+    def preconditioning(self, t: Float[Tensor, " *b"], level: NoiseLevel) -> Preconditioning:
         """The inputs' scale and time, and the 2x2 solve of (x, output) for (x0, eps)."""
         p, q = self.coefficients(level)
         det = level.alpha * q - level.sigma * p
@@ -108,8 +108,8 @@ class Parameterization(ABC):
 
     def predict(
         self,
-        output: Float[Tensor, "b *out"],
-        x: Float[Tensor, "b *shape"],
+        output: Float[Tensor, " b *out"],
+        x: Float[Tensor, " b *shape"],
         preconditioning: Preconditioning,
     ) -> Prediction:
         """The pair (x0, eps) that explains both the noised sample `x` and the network's output."""
@@ -194,10 +194,10 @@ class EDM(Parameterization):
         skip, out = self.data_std**2 / total, s * self.data_std / total.sqrt()
         return (1 - skip) / out, -skip * s / out
 
-    def c_in(self, level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_in(self, level: NoiseLevel) -> Float[Tensor, " *b"]:
         """c_in / alpha = 1 / sqrt(sigma² + alpha² data_std²)."""
         return torch.hypot(level.sigma, level.alpha * self.data_std).reciprocal()
 
-    def c_noise(self, t: Float[Tensor, "*b"], level: NoiseLevel) -> Float[Tensor, "*b"]:
+    def c_noise(self, t: Float[Tensor, " *b"], level: NoiseLevel) -> Float[Tensor, " *b"]:
         """ln(s) / 4."""
         return -level.log_snr / 8

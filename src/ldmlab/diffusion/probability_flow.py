@@ -42,7 +42,7 @@ class ProbabilityFlow:
         """x / y at a time."""
         return float(self.schedule.level(torch.tensor(t, dtype=torch.float64)).scale)
 
-    def velocity(self, y: Float[Tensor, "b *shape"], phi: float) -> Float[Tensor, "b *shape"]:
+    def velocity(self, y: Float[Tensor, " b *shape"], phi: float) -> Float[Tensor, " b *shape"]:
         """dy / dphi."""
         log_snr = torch.tensor(-2 * math.log(math.tan(phi)), dtype=torch.float64)
         t = self.schedule.time(log_snr)
@@ -50,8 +50,8 @@ class ProbabilityFlow:
         return math.cos(phi) * prediction.eps - math.sin(phi) * prediction.x0
 
     def divergence(
-        self, y: Float[Tensor, "b *shape"], phi: float, probe: Float[Tensor, "b *shape"] | None
-    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, " b"]]:
+        self, y: Float[Tensor, " b *shape"], phi: float, probe: Float[Tensor, " b *shape"] | None
+    ) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, " b"]]:
         """The velocity and the trace of its Jacobian: along a probe, or exact without one."""
         with torch.enable_grad():
             y = y.detach().requires_grad_()
@@ -101,7 +101,7 @@ def integrate(
 
 def log_likelihood(
     denoiser: Denoiser,
-    x0: Float[Tensor, "b *shape"],
+    x0: Float[Tensor, " b *shape"],
     schedule: Schedule,
     noise: Noise,
     trace: Trace = "hutchinson",

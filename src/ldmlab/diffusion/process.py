@@ -27,8 +27,8 @@ class Network(Protocol):
     """A trainable function of the noised sample, the network's time and the conditioning."""
 
     def __call__(
-        self, x: Float[Tensor, "b *shape"], time: Float[Tensor, " b"], conditioning: Conditioning
-    ) -> Float[Tensor, "b *out"]:
+        self, x: Float[Tensor, " b *shape"], time: Float[Tensor, " b"], conditioning: Conditioning
+    ) -> Float[Tensor, " b *out"]:
         """The network's output, in the process' parameterisation."""
         ...
 
@@ -37,7 +37,7 @@ class Network(Protocol):
 class Denoiser(Protocol):
     """What guidance and samplers work with: a noised sample and its time give x0 and eps."""
 
-    def __call__(self, x: Float[Tensor, "b *shape"], t: Float[Tensor, "*b"]) -> Prediction:
+    def __call__(self, x: Float[Tensor, " b *shape"], t: Float[Tensor, " *b"]) -> Prediction:
         """The estimate at time `t`, one for the batch (no dimension) or one a sample."""
         ...
 
@@ -76,10 +76,10 @@ class DiffusionProcess:
 
     def diffuse(
         self,
-        x0: Float[Tensor, "b *shape"],
-        t: Float[Tensor, "*b"],
-        eps: Float[Tensor, "b *shape"],
-    ) -> Float[Tensor, "b *shape"]:
+        x0: Float[Tensor, " b *shape"],
+        t: Float[Tensor, " *b"],
+        eps: Float[Tensor, " b *shape"],
+    ) -> Float[Tensor, " b *shape"]:
         """x_t = alpha x0 + sigma eps, a draw of q(x_t | x0)."""
         level = self.schedule.level(t)
         return combine(level.alpha, x0, level.sigma, eps)
@@ -97,7 +97,7 @@ class DiffusionProcess:
     def loss(
         self,
         network: Network,
-        x0: Float[Tensor, "b *shape"],
+        x0: Float[Tensor, " b *shape"],
         conditioning: Conditioning,
         noise: Noise,
     ) -> LossTerms:

@@ -15,7 +15,7 @@ from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.schedule import Schedule
 from ldmlab.diffusion.transition import Transition, transition
 
-Place = float | Float[Tensor, "b *shape"]
+Place = float | Float[Tensor, " b *shape"]
 Variance = Literal["beta", "beta_tilde", "learned"]
 
 
@@ -32,7 +32,7 @@ def variance_fraction(variance: Variance, prediction: Prediction) -> Place:
     return prediction.variance_fraction
 
 
-def chain_step(schedule: Schedule, t: Float[Tensor, "*b"], num_steps: int) -> Transition:
+def chain_step(schedule: Schedule, t: Float[Tensor, " *b"], num_steps: int) -> Transition:
     """The step of a chain of `num_steps` steps that ends at `t`."""
     before = t - 1 / num_steps
     # The first step starts at the data exactly, whatever rounding leaves of t.
@@ -65,10 +65,10 @@ def log_variance(
 
 def posterior_kl(
     step: Transition,
-    x0: Float[Tensor, "b *shape"],
-    estimate: Float[Tensor, "b *shape"],
+    x0: Float[Tensor, " b *shape"],
+    estimate: Float[Tensor, " b *shape"],
     log_variance: Tensor,
-) -> Float[Tensor, "b *shape"]:
+) -> Float[Tensor, " b *shape"]:
     """KL(q(x_s | x_t, x0) ‖ N(mean with the estimate of x0, variance)) of each value, in nats.
 
     The means differ by signal (x0 - estimate) (Ho et al. 2020, equation 8).
@@ -80,8 +80,8 @@ def posterior_kl(
 
 
 def gaussian_nll(
-    x: Float[Tensor, "b *shape"], mean: Float[Tensor, "b *shape"], log_variance: Tensor
-) -> Float[Tensor, "b *shape"]:
+    x: Float[Tensor, " b *shape"], mean: Float[Tensor, " b *shape"], log_variance: Tensor
+) -> Float[Tensor, " b *shape"]:
     """-log N(x; mean, variance) of each value, in nats."""
     return 0.5 * (
         math.log(2 * math.pi) + log_variance + (x - mean).square() * torch.exp(-log_variance)
@@ -89,8 +89,8 @@ def gaussian_nll(
 
 
 def discretised_nll(
-    x: Float[Tensor, "b *shape"], mean: Float[Tensor, "b *shape"], log_variance: Tensor
-) -> Float[Tensor, "b *shape"]:
+    x: Float[Tensor, " b *shape"], mean: Float[Tensor, " b *shape"], log_variance: Tensor
+) -> Float[Tensor, " b *shape"]:
     """-log probability of each byte, in nats (Ho et al. 2020, equation 13).
 
     Args:

@@ -26,11 +26,11 @@ class Schedule(ABC):
     first_time: float
 
     @abstractmethod
-    def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
+    def level(self, t: Float[Tensor, " *b"]) -> NoiseLevel:
         """The noise level at times in [0, 1]; t = 0 is exactly alpha = 1, sigma = 0."""
 
     @abstractmethod
-    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time(self, log_snr: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """The time of a log signal-to-noise ratio, clipped to [first_time, 1], in float64."""
 
 
@@ -59,7 +59,7 @@ class TableSchedule(Schedule):
             betas.device: torch.log(self.alphas_cumprod) - torch.log1p(-self.alphas_cumprod)
         }
 
-    def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
+    def level(self, t: Float[Tensor, " *b"]) -> NoiseLevel:
         """The noise level at times in [0, 1], interpolated linearly in log-SNR."""
         t = t.to(torch.float64)
         table = self._table_on(t.device)
@@ -75,7 +75,7 @@ class TableSchedule(Schedule):
         sigma = torch.where(t > 0, torch.sigmoid(-log_snr).sqrt(), 0.0)
         return NoiseLevel(alpha, sigma)
 
-    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time(self, log_snr: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """The inverse of `level`, linear between entries."""
         falling = self._table_on(log_snr.device)
         wanted = log_snr.to(torch.float64).clamp(float(falling[-1]), float(falling[0]))
@@ -95,12 +95,12 @@ class RectifiedFlow(Schedule):
 
     first_time = 1e-3
 
-    def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
+    def level(self, t: Float[Tensor, " *b"]) -> NoiseLevel:
         """alpha = 1 - t and sigma = t."""
         t = t.to(torch.float64)
         return NoiseLevel(1 - t, t)
 
-    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time(self, log_snr: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """sigma / (alpha + sigma)."""
         return torch.sigmoid(-log_snr.to(torch.float64) / 2).clamp(self.first_time, 1)
 
@@ -128,13 +128,13 @@ class KarrasVE(Schedule):
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
         self._low, self._high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
-    def level(self, t: Float[Tensor, "*b"]) -> NoiseLevel:
+    def level(self, t: Float[Tensor, " *b"]) -> NoiseLevel:
         """alpha = 1; sigma from `sigma_min` to `sigma_max`, and 0 at t = 0."""
         t = t.to(torch.float64)
         sigma = (self._low + t * (self._high - self._low)) ** self.rho
         return NoiseLevel(torch.ones_like(t), torch.where(t > 0, sigma, 0.0))
 
-    def time(self, log_snr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time(self, log_snr: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """The inverse of sigma(t)."""
         root = torch.exp(-log_snr.to(torch.float64) / 2) ** (1 / self.rho)
         return ((root - self._low) / (self._high - self._low)).clamp(self.first_time, 1)

@@ -32,7 +32,7 @@ class TimestepSampler(ABC):
 
     @abstractmethod
     def __call__(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """One time for each row of `like`, on its device."""
 
@@ -41,7 +41,7 @@ class Uniform(TimestepSampler):
     """t ~ U{1/T, 2/T, …, 1} on a table of T steps, U(0, 1] on a formula."""
 
     def __call__(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """Uniform times."""
         return _evenly(schedule, noise.uniform(_scalars(like)))
@@ -55,7 +55,7 @@ class Stratified(TimestepSampler):
     """
 
     def __call__(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """Uniform times, spread over the batch."""
         return _evenly(schedule, noise.strata(_scalars(like)))
@@ -76,7 +76,7 @@ class LogitNormal(TimestepSampler):
         self.std = std
 
     def __call__(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """Logit-normal times."""
         return _plain(torch.sigmoid(self.mean + self.std * noise.normal(_scalars(like))))
@@ -97,7 +97,7 @@ class LogNormal(TimestepSampler):
         self.std = std
 
     def __call__(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """Times of log-normal noise levels."""
         log_sigma = self.mean + self.std * noise.normal(_scalars(like))
@@ -129,7 +129,7 @@ class LossSecondMoment(nn.Module, TimestepSampler):
         self.register_buffer("count", torch.zeros(bins, dtype=torch.int64))
 
     def forward(
-        self, schedule: Schedule, noise: Noise, like: Float[Tensor, "b *shape"]
+        self, schedule: Schedule, noise: Noise, like: Float[Tensor, " b *shape"]
     ) -> TimeDraw:
         """Times from the bins whose losses are large or spread."""
         mass = self.probabilities().to(like.device)

@@ -32,14 +32,14 @@ class Transition:
 
     start: NoiseLevel
     end: NoiseLevel
-    ratio: Float[Tensor, "*b"]
-    variance: Float[Tensor, "*b"]
-    posterior_variance: Float[Tensor, "*b"]
-    keep: Float[Tensor, "*b"]
-    signal: Float[Tensor, "*b"]
+    ratio: Float[Tensor, " *b"]
+    variance: Float[Tensor, " *b"]
+    posterior_variance: Float[Tensor, " *b"]
+    keep: Float[Tensor, " *b"]
+    signal: Float[Tensor, " *b"]
 
 
-def transition(schedule: Schedule, t: Float[Tensor, "*b"], s: Float[Tensor, "*b"]) -> Transition:
+def transition(schedule: Schedule, t: Float[Tensor, " *b"], s: Float[Tensor, " *b"]) -> Transition:
     """The step between times `s` and `t` of the same shape, s <= t."""
     start, end = schedule.level(t), schedule.level(s)
     ratio = start.alpha / end.alpha

@@ -54,7 +54,7 @@ class VariationalBound:
         return self.total / (self.values * math.log(2))
 
 
-def prior_kl(schedule: Schedule, x0: Float[Tensor, "b *shape"]) -> Float[Tensor, " b"]:
+def prior_kl(schedule: Schedule, x0: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
     """L_T = KL(q(x_T | x0) ‖ N(0, scale²)) in nats; the prior is N(0, I) on a Markov chain."""
     end = schedule.level(torch.ones((), dtype=torch.float64))
     ratio = 2 * (end.sigma.log() - end.scale.log())
@@ -64,7 +64,7 @@ def prior_kl(schedule: Schedule, x0: Float[Tensor, "b *shape"]) -> Float[Tensor,
 
 def variational_bound(
     denoiser: Denoiser,
-    x0: Float[Tensor, "b *shape"],
+    x0: Float[Tensor, " b *shape"],
     schedule: Schedule,
     noise: Noise,
     variance: Variance = "beta",

@@ -52,6 +52,8 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
+# By hand: torch.distributed.checkpoint.state_dict gives optimiser states names, where those of one
+# process have numbers, and makes an optimiser that has not started take a step first.
 def whole_state(state: Any, keep: bool) -> Any:
     """A state of nested tables with whole tensors, as one process would have it.
 

@@ -99,8 +99,8 @@ class ShardContent:
         self.texts += [(caption, row[:length].clone()) for caption, row, length in rows]
 
     def _round(
-        self, exact: Float[Tensor, "b *shape"], index: Int[Tensor, " b"], what: str, where: str
-    ) -> Float[Tensor, "b *shape"]:
+        self, exact: Float[Tensor, " b *shape"], index: Int[Tensor, " b"], what: str, where: str
+    ) -> Float[Tensor, " b *shape"]:
         """Numbers as they are stored."""
         stored = exact.to(self.dtype)
         bad = ~stored.isfinite().flatten(1).all(1)

@@ -34,12 +34,12 @@ class DDIM(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]."""
         step = transitions(schedule, timesteps)
         # Rising timesteps have no forward variance: they are deterministic, an inversion.

@@ -36,12 +36,12 @@ class DDPM(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]; no noise is added at t = 0."""
         step = transitions(schedule, timesteps)
         small, large = step.posterior_variance.sqrt(), step.variance.sqrt()

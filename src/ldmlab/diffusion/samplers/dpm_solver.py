@@ -30,12 +30,12 @@ class DPMSolver(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]; the ODE's solver uses no `noise`."""
         level = schedule.level(timesteps)
         keep, signal, std = (factor.tolist() for factor in self._factors(level))

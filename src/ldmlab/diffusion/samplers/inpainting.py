@@ -32,8 +32,8 @@ class Inpainting:
     """
 
     sampler: Sampler
-    known: Float[Tensor, "b *shape"]
-    mask: Float[Tensor, "b *shape"]
+    known: Float[Tensor, " b *shape"]
+    mask: Float[Tensor, " b *shape"]
     resamplings: int = 1
 
     def __post_init__(self) -> None:
@@ -42,12 +42,12 @@ class Inpainting:
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]; what is known ends as in `known`."""
         step = transitions(schedule, timesteps)
         alpha, sigma = step.start.alpha.tolist(), step.start.sigma.tolist()

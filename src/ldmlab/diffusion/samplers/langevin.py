@@ -41,12 +41,12 @@ class AnnealedLangevin(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]."""
         level = schedule.level(timesteps)
         scale, sigma = level.scale.tolist(), level.sigma.tolist()
@@ -86,12 +86,12 @@ class PredictorCorrector(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]; the data itself is not corrected."""
         predictor = replace(
             self.predictor, steps=self.steps, spacing=self.spacing, final=self.final

@@ -42,12 +42,12 @@ class ODE(Sampler):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Float[Tensor, "b *shape"],
+        x: Float[Tensor, " b *shape"],
         timesteps: Float[Tensor, " n"],
         schedule: Schedule,
         noise: Noise,
         on_step: OnStep | None = None,
-    ) -> Float[Tensor, "b *shape"]:
+    ) -> Float[Tensor, " b *shape"]:
         """Carry `x` from timesteps[0] to timesteps[-1]; deterministic, `noise` is not used."""
         flow = ProbabilityFlow(denoiser, schedule)
         # At t = 0 the path stops where the model's noise levels begin.

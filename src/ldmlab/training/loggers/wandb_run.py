@@ -94,6 +94,7 @@ def check_answers(url: str, patience: float) -> None:
         UserError: It does not.
     """
     answered = threading.Event()
+    # By hand: wandb's own time-outs (init_timeout, then finish_timeout) take 20 seconds to say so.
     # A thread, because the time limit of a request does not hold for looking up its host.
     knock = threading.Thread(target=_knock, args=(url, patience, answered), daemon=True)
     knock.start()

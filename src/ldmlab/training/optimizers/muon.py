@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from ldmlab.training.sharding import part_of, whole
 
@@ -100,7 +101,7 @@ class Muon(Optimizer):
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
-        torch.optim._functional.adamw(  # type: ignore[attr-defined]
+        adamw(
             parameters,
             [p.grad for p in parameters if p.grad is not None],
             [state["exp_avg"] for state in states],
