@@ -10,7 +10,7 @@ from ldmlab.core.records import UNLABELLED
 from ldmlab.data.images.dataset import ImageDataset
 from ldmlab.data.images.decode import WHITE
 from ldmlab.data.images.source import ImageSource
-from ldmlab.data.images.transform import Transform
+from ldmlab.data.images.transform import Crop, FlipCaptions, Transform
 from ldmlab.data.sources.celebahq import CelebAHQ
 from ldmlab.data.sources.image_folder import ImageFolder
 from ldmlab.data.sources.imagenet import ImageNet
@@ -20,7 +20,7 @@ from ldmlab.training.datamodules.named import Loading, NamedDataModule
 def image_splits(
     source: Callable[[str], ImageSource],
     transform: Callable[..., Transform],
-    crop: str,
+    crop: Crop,
     flip: bool,
     max_bad: int,
 ) -> tuple[ImageDataset, ImageDataset]:
@@ -87,7 +87,7 @@ class ImageNetDataModule(NamedDataModule):
         root: str,
         image_size: int = 256,
         num_classes: int = 1000,
-        crop: str = "center",
+        crop: Crop = "center",
         flip: bool = True,
         max_bad: int = 100,
         **loading: Unpack[Loading],
@@ -192,9 +192,9 @@ class ImageFolderDataModule(NamedDataModule):
         vocabulary_size: int | None = None,
         validation_list: str | None = None,
         validation_share: float = 0.1,
-        crop: str = "center",
+        crop: Crop = "center",
         flip: bool = True,
-        flip_captions: str = "keep",
+        flip_captions: FlipCaptions = "keep",
         background: Sequence[int] = WHITE,
         max_bad: int = 100,
         **loading: Unpack[Loading],

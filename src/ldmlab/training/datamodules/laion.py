@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
-from ldmlab.data.images.transform import Transform
+from ldmlab.data.images.transform import Crop, FlipCaptions, Transform
 from ldmlab.data.shards.dataset import Shards
-from ldmlab.data.shards.filters import Filters
+from ldmlab.data.shards.filters import Filters, Tag
 from ldmlab.training.datamodules.images import image_splits
 from ldmlab.training.datamodules.named import Loading, NamedDataModule
 
@@ -44,13 +44,13 @@ class LaionDataModule(NamedDataModule):
         image_size: int = 256,
         vocabulary: str | None = None,
         vocabulary_size: int | None = 30_522,
-        crop: str = "center",
+        crop: Crop = "center",
         flip: bool = False,
-        flip_captions: str = "keep",
+        flip_captions: FlipCaptions = "keep",
         min_side: int | None = None,
         max_aspect: float | None = None,
         min_similarity: float | None = None,
-        nsfw: Sequence[str] | None = None,
+        nsfw: Sequence[Tag] | None = None,
         min_caption: int | None = None,
         max_caption: int | None = None,
         validation_share: float = 0.001,
