@@ -19,7 +19,7 @@ NAMES = """
 VERB_NAMES = "convert data describe encode evaluate sample sweep train verify"
 GROUPS = """
     autoencoder bottleneck callbacks codec conditioner data debug density discriminator ema
-    evaluation experiment guidance hydra launcher logger lr_schedule network optimizer
+    evaluation experiment guidance hydra launcher loader logger lr_schedule network optimizer
     parameterization paths perceptual sampler schedule sweep timestep_sampler trainer weighting
 """
 

@@ -51,7 +51,8 @@ def load(
         trust: Packages whose classes the run's configuration may name, beside ldmlab's.
 
     Raises:
-        UserError: There is no such run, or it has no checkpoint of stage two.
+        UserError: There is no such run, or it has no checkpoint of stage two, or it names classes
+            of other packages.
     """
     cfg = load_config(find_run(run).config, trust)
     with open_dict(cfg):
@@ -130,19 +131,22 @@ class Pipeline:
         conditions = conditions_of(conditioner, prompt, label, mask, taken, num_samples)
         drawing = Drawing(
             self.model,
-            conditions,
             self._size(size, image),
             self._sampler(sampler, steps),
             self._guidance(guidance),
             seed,
-            self._asked("also", also, len(conditions)),
-            self._negative(negative_prompt, negative_label, len(conditions)),
+            self._asked("also", also),
+            self._negative(negative_prompt, negative_label),
             start=start,
             strength=strength,
             resamplings=resamplings,
         )
         parts = range(0, len(conditions), batch_size)
-        return [to_pil(x) for first in parts for x in drawing[first : first + batch_size].cpu()]
+        return [
+            to_pil(image)
+            for first in parts
+            for image in drawing.draw(conditions[first : first + batch_size], first).cpu()
+        ]
 
     def encode(self, images: Picture | Sequence[Picture]) -> Float[Tensor, "b z h w"]:
         """Means of the images' latents, of about unit variance.
@@ -206,15 +210,12 @@ class Pipeline:
         size, channels = self.spec.image_size, self.spec.image_channels
         return pixels_of("images", images, size, channels).to(self.model.device)
 
-    def _asked(self, key: str, value: str | int | None, count: int) -> list[Batch]:
+    def _asked(self, key: str, value: str | int | None) -> list[Batch]:
         conditioner = self.model.network.conditioner
-        return [] if value is None else [ask_once(value, key, conditioner, count)]
+        return [] if value is None else [ask_once(value, key, conditioner)]
 
-    def _negative(self, prompt: str | None, label: int | None, count: int) -> Batch | None:
-        asked = [
-            *self._asked("negative_prompt", prompt, count),
-            *self._asked("negative_label", label, count),
-        ]
+    def _negative(self, prompt: str | None, label: int | None) -> Batch | None:
+        asked = self._asked("negative_prompt", prompt) + self._asked("negative_label", label)
         if len(asked) > 1:
             raise UserError("give negative_prompt= or negative_label=, not both")
         return asked[0] if asked else None

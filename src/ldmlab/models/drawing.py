@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,14 +14,6 @@ from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.models.editing import image_to_image, inpaint
 from ldmlab.models.latent_diffusion import LatentDiffusion
-
-
-class Conditions(Protocol):
-    """The condition of each image: a batch, or what reads one when a part of it is taken."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice, /) -> Batch: ...
 
 
 @dataclass(frozen=True)
@@ -40,17 +31,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Drawing:
-    """All that decides some images, whatever the parts that they are drawn in.
+    """All that decides images beside their conditions, whatever the parts they are drawn in.
 
     Attributes:
         model: The model.
-        conditions: The condition of each image.
         image_size: Height and width in pixels; without effect where there is a start.
         sampler: The steps from noise to data.
         guidance: How the condition is strengthened.
         seed: Row k of all noise depends on it and on k.
-        also: Further conditions of each image, all to hold at once.
-        negative: What to be guided away from, in the place of no condition.
+        also: Further conditions, a batch of one each, that hold for every image at once.
+        negative: A batch of one to be guided away from, in the place of no condition.
         autoguidance: A worse model to be guided away from.
         start: A picture to start from, in the place of noise.
         strength: Time in (0, 1] that a start without an unknown part is noised to.
@@ -58,7 +48,6 @@ class Drawing:
     """
 
     model: LatentDiffusion
-    conditions: Conditions
     image_size: int | tuple[int, int]
     sampler: Sampler
     guidance: Guidance | None = None
@@ -70,28 +59,29 @@ class Drawing:
     strength: float = 0.6
     resamplings: int = 1
 
-    def __len__(self) -> int:
-        return len(self.conditions)
+    def draw(self, conditions: Batch, first: int = 0) -> Float[Tensor, "b c h w"]:
+        """Draw one image for each condition; pixels about in [-1, 1], on the model's device.
 
-    def __getitem__(self, rows: slice) -> Float[Tensor, "b c h w"]:
-        """Draw the images at `rows`; pixels about in [-1, 1], on the model's device.
+        Args:
+            conditions: A part of all.
+            first: Its place among them.
 
         Raises:
             UserError: The model does not take what is asked for.
         """
-        model, part = self.model, self.conditions[rows]
-        noise = SampleNoise(self.seed, range(*rows.indices(len(self))))
+        model, count = self.model, len(conditions)
+        noise = SampleNoise(self.seed, range(first, first + count))
         denoiser = model.guided(
-            part,
+            conditions,
             self.guidance,
-            [also[rows] for also in self.also],
-            None if self.negative is None else self.negative[rows],
+            [also[[0] * count] for also in self.also],
+            None if self.negative is None else self.negative[[0] * count],
             self.autoguidance,
         )
         if self.start is None:
-            return model.draw(denoiser, len(part), self.image_size, self.sampler, noise)
-        images = self.start.image.to(model.device).expand(len(part), -1, -1, -1)
+            return model.draw(denoiser, count, self.image_size, self.sampler, noise)
+        images = self.start.image.to(model.device).expand(count, -1, -1, -1)
         if self.start.unknown is None:
             return image_to_image(model, denoiser, images, self.strength, self.sampler, noise)
-        unknown = self.start.unknown.to(model.device).expand(len(part), -1, -1, -1)
+        unknown = self.start.unknown.to(model.device).expand(count, -1, -1, -1)
         return inpaint(model, denoiser, images, unknown, self.sampler, noise, self.resamplings)

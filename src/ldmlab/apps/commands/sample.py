@@ -19,7 +19,7 @@ from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
 from ldmlab.core.records import Batch
-from ldmlab.models.drawing import Conditions, Drawing
+from ldmlab.models.drawing import Drawing
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 GRID = 64
@@ -38,32 +38,32 @@ def run(cfg: DictConfig) -> None:
         restored.model.to(device_to_show_on(cfg))
         conditions = ask(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
-        drawing = _drawing(cfg, restored, conditions, weak)
+        drawing = _drawing(cfg, restored, weak)
         shown: list[Tensor] = []
+        captions: list[str] = []
         batches = range(0, len(conditions), cfg.batch_size)
         for first in track(batches, "sampling", console=console, transient=True):
-            images = drawing[first : first + cfg.batch_size].cpu()
+            part = conditions[first : first + cfg.batch_size]
+            images = drawing.draw(part, first).cpu()
             for k, image in enumerate(images, first):
                 save_picture(to_pil(image), out / f"{k:05d}.png")
             shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
-        grid = picture_grid(torch.stack(shown), conditions[:GRID].caption)
+            captions += part.caption or ()
+        grid = picture_grid(torch.stack(shown), captions[: len(shown)] or None)
         save_picture(grid, out / "grid.png")
     rest = f" of the first {GRID}" if len(conditions) > GRID else ""
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
-def _drawing(
-    cfg: DictConfig, restored: Restored, conditions: Conditions, weak: LatentDiffusion | None
-) -> Drawing:
-    """All that was asked for."""
+def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) -> Drawing:
+    """All that was asked for beside the conditions."""
 
     def asked(key: str) -> list[Batch]:
         conditioner = restored.model.network.conditioner
-        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner, len(conditions))]
+        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner)]
 
     return Drawing(
         restored.model,
-        conditions,
         restored.spec.image_size,
         build(cfg.sampler),
         build(cfg.guidance),

@@ -84,18 +84,18 @@ def _labels(cfg: DictConfig) -> list[int]:
     return list(labels)
 
 
-def ask_once(value: str | int, key: str, conditioner: Conditioner, count: int) -> Batch:
-    """One caption or class, such as `also=` takes, for each of `count` samples.
+def ask_once(value: str | int, key: str, conditioner: Conditioner) -> Batch:
+    """One caption or class, such as `also=` takes, as a batch of one.
 
     Raises:
         UserError: The model takes neither, or the value is no class.
     """
-    index = torch.arange(count)
+    index = torch.arange(1)
     if conditioner.input_key == "caption":
-        return Batch(index=index, caption=(str(value),) * count)
+        return Batch(index=index, caption=(str(value),))
     if conditioner.input_key != "label":
         raise UserError(f"{key}= needs a model conditioned on text or on classes")
     try:
-        return Batch(index=index, label=torch.full((count,), int(value)))
+        return Batch(index=index, label=torch.tensor([int(value)]))
     except (TypeError, ValueError):
         raise UserError(f"{key}={value} is no class: give its number") from None

@@ -20,7 +20,7 @@ from ldmlab.training.datamodules.named import Loading, NamedDataModule
 def image_splits(
     source: Callable[[str], ImageSource],
     transform: Callable[..., Transform],
-    crop: str,
+    crop: Crop,
     flip: bool,
     max_bad: int,
 ) -> tuple[ImageDataset, ImageDataset]:
