@@ -22,7 +22,6 @@ from ldmlab.data.latents.dataset import LatentCache
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.variants import Variants
 from ldmlab.data.latents.writer import LatentWriter
-from ldmlab.data.sampling.datasets import concatenate
 from ldmlab.data.sampling.step_batches import StepBatches
 
 SHAPE = (3, 64, 64)
@@ -99,7 +98,7 @@ def item_by_item(cache: LatentCache, size: int, count: int) -> Callable[[], Iter
             return cache[index]
 
     def batches() -> Iterator[Batch]:
-        loader = DataLoader(Items(), size, shuffle=True, collate_fn=concatenate)
+        loader = DataLoader(Items(), size, shuffle=True, collate_fn=Batch.concatenate)
         for batch, _ in zip(loader, range(count // size), strict=False):
             yield batch
 

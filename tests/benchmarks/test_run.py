@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -50,3 +52,14 @@ def test_runner_writes_figures_with_what_they_were_measured_on(tmp_path: Path) -
     for found in figures.values():
         low, median, high = found["ratio_quartiles"]
         assert 0 < low <= median <= high and found["ours_us"] > 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("[!r]*.py")), ids=lambda p: p.stem
+)
+def test_benchmark_imports_and_has_quick_sizes(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.QUICK.keys() <= inspect.signature(module.run).parameters.keys()
