@@ -1,40 +1,32 @@
-"""Prints metric cards side by side, as a Markdown table with a column per card.
+"""Metric cards of finished runs, side by side.
 
-python benchmarks/cards.py runs/quickstart/diffusion/*/card.json
+A card's protocol and times come with its values; see [quickstart.md](quickstart.md).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
+
+from ldmlab.core.errors import UserError
+
+QUICK: dict[str, Any] = {}
 
 
-def _cell(card: dict, name: str) -> str:
-    metric = card["metrics"].get(name)
-    if metric is None:
-        return ""
-    others = [
-        f"{key} {metric[key]:.3g}"
-        for key in ("reconstruction", "real", "shuffled")
-        if key in metric
-    ]
-    return f"{metric['value']:.3f}" + (f" ({', '.join(others)})" if others else "")
+def run(cards: str = "runs/quickstart/diffusion/*/card.json") -> dict[str, Any]:
+    """Metrics and wall times of each card that the pattern `cards` finds, by its run.
 
-
-def main(paths: list[str]) -> None:
-    """Print the table."""
-    cards = [json.loads(Path(path).read_text()) for path in paths]
-    names = list(dict.fromkeys(name for card in cards for name in card["metrics"]))
-    print("| metric | " + " | ".join(f"seed {c['protocol']['seed']}" for c in cards) + " |")
-    print("|---" * (len(cards) + 1) + "|")
-    for name in names:
-        print(f"| {name} | " + " | ".join(_cell(card, name) for card in cards) + " |")
-    phases = list(dict.fromkeys(phase for card in cards for phase in card["wall_seconds"]))
-    for phase in phases:
-        spent = [f"{card['wall_seconds'].get(phase, 0):.0f} s" for card in cards]
-        print(f"| wall: {phase} | " + " | ".join(spent) + " |")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    Raises:
+        UserError: If it finds none.
+    """
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(Path().glob(cards))}
+    # `latest` is a link to another of them.
+    found.pop("latest", None)
+    if not found:
+        raise UserError(f"cards={cards} finds no metric card: train first, or name others")
+    return {
+        name: {"seed": card["protocol"]["seed"], "metrics": card["metrics"],
+               "wall_seconds": card["wall_seconds"]}
+        for name, card in found.items()
+    }  # fmt: skip

@@ -3,19 +3,17 @@
 The contestants take turns. Times are those of the processor, and a rate comes from each batch's
 best one over the rounds, which a neighbour on a shared machine spoils least; the ratio is the
 median of the rounds' ratios.
-
-    OMP_NUM_THREADS=1 uv run python benchmarks/data.py [--images 49] [--rounds 15]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +31,7 @@ from ldmlab.data.sources.image_folder import ImageFolder
 
 BATCH = 16
 SIZE = 256
+QUICK = {"images": 16, "rounds": 1}
 
 
 def write_photographs(folder: Path, count: int, side: int) -> float:
@@ -109,34 +108,24 @@ def psnr(root: Path) -> list[float]:
     return values
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=49)
-    parser.add_argument("--rounds", type=int, default=15)
-    arguments = parser.parse_args()
+def run(images: int = 49, rounds: int = 15) -> dict[str, Any]:
+    """Images a second of both, their ratio and the agreement in dB, by the side of the JPEGs."""
     torch.set_num_threads(1)
-    print("| JPEG | KiB | here, img/s | ImageFolder + Pillow, img/s | ratio | PSNR, dB |")
-    print("|---|---|---|---|---|---|")
-    for side in (512, 1024):
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            size = write_photographs(root, arguments.images, side)
-            contestants = with_pictures(root), with_image_folder(root)
-            times: list[list[list[float]]] = [[], []]
-            for _ in range(arguments.rounds):
-                for contestant, spent in zip(contestants, times, strict=True):
-                    spent.append(seconds(contestant))
-            ours, theirs = (
-                statistics.mean(min(batch) for batch in zip(*rounds, strict=True))
-                for rounds in times
-            )
-            ratio = statistics.median(sum(b) / sum(a) for a, b in zip(*times, strict=True))
-            print(
-                f"| {side}² | {size / 1024:.0f} | {1 / ours:.0f} | {1 / theirs:.0f} | "
-                f"{ratio:.2f} | {min(psnr(root)):.1f} |"
-            )
+    return {f"{side}x{side}": _compared(side, images, rounds) for side in (512, 1024)}
 
 
-if __name__ == "__main__":
-    main()
+def _compared(side: int, images: int, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        size = write_photographs(root, images, side)
+        contestants = with_pictures(root), with_image_folder(root)
+        times: list[list[list[float]]] = [[], []]
+        for _ in range(rounds):
+            for contestant, spent in zip(contestants, times, strict=True):
+                spent.append(seconds(contestant))
+        ours, theirs = (
+            statistics.mean(min(batch) for batch in zip(*each, strict=True)) for each in times
+        )
+        ratio = statistics.median(sum(b) / sum(a) for a, b in zip(*times, strict=True))
+        return {"kib": size / 1024, "here": 1 / ours, "image_folder": 1 / theirs,
+                "ratio": ratio, "psnr": min(psnr(root))}  # fmt: skip

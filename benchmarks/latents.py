@@ -1,7 +1,5 @@
 """Samples a second that one core reads from a latent cache, in batches at random positions.
 
-    OMP_NUM_THREADS=1 uv run python benchmarks/latents.py [--samples 8192] [--rounds 7]
-
 The files are warm, in the page cache; processor time of the best round. Latents are 3 x 64 x 64,
 those of 256-pixel images at a factor of 4. `widened` is `.float()` of what was read, which training
 does on its device.
@@ -9,11 +7,11 @@ does on its device.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +22,10 @@ from ldmlab.data.latents.dataset import LatentCache
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.variants import Variants
 from ldmlab.data.latents.writer import LatentWriter
-from ldmlab.data.sampling.datasets import concatenate
 from ldmlab.data.sampling.step_batches import StepBatches
 
 SHAPE = (3, 64, 64)
+QUICK = {"samples": 256, "rounds": 1, "drawn": 256}
 
 
 def write_cache(folder: Path, samples: int, spread: bool) -> LatentCache:
@@ -100,23 +98,19 @@ def item_by_item(cache: LatentCache, size: int, count: int) -> Callable[[], Iter
             return cache[index]
 
     def batches() -> Iterator[Batch]:
-        loader = DataLoader(Items(), size, shuffle=True, collate_fn=concatenate)
+        loader = DataLoader(Items(), size, shuffle=True, collate_fn=Batch.concatenate)
         for batch, _ in zip(loader, range(count // size), strict=False):
             yield batch
 
     return batches
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
+def run(samples: int = 8192, rounds: int = 7, drawn: int = 4096) -> dict[str, Any]:
+    """Samples a second by what the cache holds and how it is read, for each size of batch."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        mean = write_cache(Path(folder) / "mean", arguments.samples, spread=False)
-        both = write_cache(Path(folder) / "both", arguments.samples, spread=True)
+        mean = write_cache(Path(folder) / "mean", samples, spread=False)
+        both = write_cache(Path(folder) / "both", samples, spread=True)
         contestants = [
             ("mean only (VQ)", "as read, fp16", mean, at_random, as_read),
             ("mean only (VQ)", "widened", mean, at_random, widened_mean),
@@ -125,16 +119,11 @@ def main() -> None:
             ("mean only (VQ)", "as read, order of training", mean, in_order_of_training, as_read),
             ("mean only (VQ)", "as read, item by item", mean, item_by_item, as_read),
         ]
-        print("| latents | batches | of 16 | of 64 | of 256 |")
-        print("|---|---|---|---|---|")
-        for name, what, cache, order, use in contestants:
-            best = []
+        figures: dict[str, Any] = {}
+        for held, how, cache, order, use in contestants:
+            best = figures[f"{held}, {how}"] = {}
             for size in (16, 64, 256):
-                batches = order(cache, size, 4096)
+                batches = order(cache, size, drawn)
                 rate(batches, use)  # the first pass reads the files
-                best.append(max(rate(batches, use) for _ in range(arguments.rounds)))
-            print(f"| {name} | {what} | " + " | ".join(f"{b / 1e3:.0f}k" for b in best) + " |")
-
-
-if __name__ == "__main__":
-    main()
+                best[f"batches of {size}"] = max(rate(batches, use) for _ in range(rounds))
+        return figures

@@ -1,9 +1,7 @@
 """Time of a DDIM step beyond the network, ours against diffusers', in turns.
 
 The network is a function that returns one tensor made beforehand, so that all that is timed is
-noise levels, parameterisation and the step itself. Needs `uv pip install -e ".[dev]"`.
-
-OMP_NUM_THREADS=1 python benchmarks/sampler_overhead.py
+noise levels, parameterisation and the step itself.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
@@ -26,8 +25,7 @@ from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
 
 STEPS = 50
-ROUNDS = 40
-
+QUICK = {"rounds": 2}
 
 SCHEDULE = scaled_linear(beta_start=0.00085, beta_end=0.012)
 PROCESS = DiffusionProcess(SCHEDULE, Eps(), Unit(), Uniform())
@@ -64,27 +62,22 @@ def _seconds(run: Callable[[Tensor, Tensor], Tensor], x: Tensor, output: Tensor)
 
 
 @torch.inference_mode()
-def main() -> None:
-    """Print a Markdown table."""
+def run(rounds: int = 40) -> dict[str, Any]:
+    """Microseconds a step of both, and the ratio's quartiles, by the shape of the latents."""
     torch.set_num_threads(1)
-    print("| latents | ours, us a step | diffusers, us a step | ratio, median (quartiles) |")
-    print("|---|---|---|---|")
-    for batch in (1, 16):
-        generator = torch.Generator().manual_seed(0)
-        x, output = (torch.randn(batch, 4, 64, 64, generator=generator) for _ in range(2))
-        # Diffusers' tables are float32: the same samples to its rounding.
-        torch.testing.assert_close(ours(x, output), theirs(x, output), rtol=1e-3, atol=1e-3)
-        mine, other = [], []
-        # In turns, so that a busy machine slows both: a ratio of neighbours is what counts.
-        for _ in range(ROUNDS):
-            mine.append(_seconds(ours, x, output))
-            other.append(_seconds(theirs, x, output))
-        low, ratio, high = statistics.quantiles(
-            (a / b for a, b in zip(mine, other, strict=True)), n=4
-        )
-        a, b = (statistics.median(times) / STEPS * 1e6 for times in (mine, other))
-        print(f"| {batch}x4x64x64 | {a:.0f} | {b:.0f} | {ratio:.2f} ({low:.2f} to {high:.2f}) |")
+    return {f"{batch}x4x64x64": _compared(batch, rounds) for batch in (1, 16)}
 
 
-if __name__ == "__main__":
-    main()
+def _compared(batch: int, rounds: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    x, output = (torch.randn(batch, 4, 64, 64, generator=generator) for _ in range(2))
+    # Diffusers' tables are float32: the same samples to its rounding.
+    torch.testing.assert_close(ours(x, output), theirs(x, output), rtol=1e-3, atol=1e-3)
+    mine, other = [], []
+    # In turns, so that a busy machine slows both: a ratio of neighbours is what counts.
+    for _ in range(rounds):
+        mine.append(_seconds(ours, x, output))
+        other.append(_seconds(theirs, x, output))
+    a, b = (statistics.median(times) / STEPS * 1e6 for times in (mine, other))
+    ratios = statistics.quantiles((a / b for a, b in zip(mine, other, strict=True)), n=4)
+    return {"ours_us": a, "diffusers_us": b, "ratio_quartiles": ratios}

@@ -1,15 +1,14 @@
 """Samples a second that one core reads from img2dataset shards, and the memory of doing so.
 
-Preconditioning without decoding, shuffled: here and, where it is installed, webdataset, in one
+Reading without decoding, shuffled: here and, where it is installed, webdataset, in one
 interleaved run. Rates are those of the best round, in processor time; the memory is the growth
 of the process from the first epoch's end to the last's.
-
-    OMP_NUM_THREADS=1 uv run --with webdataset python benchmarks/shards.py [--samples 100000]
+Without `uv run --with webdataset` only the reader here is measured.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import io
 import json
 import statistics
@@ -19,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ BATCH = 64
 PER_SHARD = 2_000
 SHUFFLE = 8_000
 KIB = 20
+QUICK = {"samples": 2_000, "shards": 1}
 
 
 def write_shards(root: Path, count: int) -> None:
@@ -89,45 +90,29 @@ def resident() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=100_000)
-    parser.add_argument("--shards", type=int, default=10)
-    arguments = parser.parse_args()
+def run(samples: int = 100_000, shards: int = 10) -> dict[str, Any]:
+    """Samples a second and growth in MiB of each reader, and the median ratio where both run."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "shards")
         root.mkdir()
-        write_shards(root, arguments.shards)
+        write_shards(root, shards)
         started = time.process_time()
         layout = Shards("train", root, window=SHUFFLE, cache=Path(folder, "cache"))
-        indexed = arguments.shards * PER_SHARD
-        print(
-            f"index of {indexed:,} samples: {time.process_time() - started:.1f} s in this process"
-        )
-        contestants = {"here": with_shards(layout)}
-        try:
-            contestants["webdataset"] = with_webdataset(root)
-        except ImportError:
-            print("webdataset is not installed: uv run --with webdataset")
-        rates: dict[str, list[float]] = {name: [] for name in contestants}
-        rounds = max(2, -(-arguments.samples // len(layout)))
-        grown = dict.fromkeys(contestants, 0.0)
-        for turn in range(rounds):
-            for name, epoch in contestants.items():
+        figures: dict[str, Any] = {"index_seconds": time.process_time() - started}
+        readers = {"here": with_shards(layout)}
+        with contextlib.suppress(ImportError):
+            readers["webdataset"] = with_webdataset(root)
+        rates: dict[str, list[float]] = {name: [] for name in readers}
+        grown = dict.fromkeys(readers, 0.0)
+        for turn in range(max(2, -(-samples // len(layout)))):
+            for name, epoch in readers.items():
                 before = resident()
                 rates[name].append(rate(epoch))
                 grown[name] += (resident() - before) if turn else 0.0
-        print("| reader | samples/s a core | streamed | growth after the first epoch, MiB |")
-        print("|---|---|---|---|")
         for name, found in rates.items():
-            streamed = rounds * (len(layout) // BATCH * BATCH)
-            print(f"| {name} | {max(found):,.0f} | {streamed:,} | {grown[name]:.1f} |")
+            figures[name] = {"samples_per_second": max(found), "growth_mib": grown[name]}
         if len(rates) > 1:
-            ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
-            print(f"here / webdataset, median of rounds: {statistics.median(ratios):.2f}")
-
-
-if __name__ == "__main__":
-    main()
+            ratios = (a / b for a, b in zip(*rates.values(), strict=True))
+            figures["ratio"] = statistics.median(ratios)
+        return figures

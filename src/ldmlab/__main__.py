@@ -1,4 +1,4 @@
-"""`python -m ldmlab <verb>`."""
+"""Entry of `python -m ldmlab <verb>`, the same as the command `ldmlab`."""
 
 from ldmlab.apps.cli.main import main
 

@@ -24,16 +24,16 @@ GROUPS = """
 """
 
 
-def test_public_names() -> None:
+def test_public_names_change_only_on_purpose() -> None:
     assert sorted(ldmlab.__all__) == NAMES.split()
     assert set(ldmlab.__all__) <= set(dir(ldmlab))
 
 
-def test_verbs() -> None:
+def test_public_verbs_change_only_on_purpose() -> None:
     assert sorted(VERBS) == VERB_NAMES.split()
 
 
-def test_groups() -> None:
+def test_public_groups_change_only_on_purpose() -> None:
     assert sorted(path.name for path in conf_dir().iterdir() if path.is_dir()) == GROUPS.split()
 
 
@@ -62,5 +62,5 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_types_ship() -> None:
+def test_py_typed_ships() -> None:
     assert Path(ldmlab.__file__).with_name("py.typed").read_text() == ""

@@ -60,9 +60,7 @@ def assert_equal_weights(module: StepModule, stored: dict[str, torch.Tensor]) ->
     assert [name for name in stored if not torch.equal(state[name], stored[name])] == []
 
 
-def test_a_plain_trainer_trains_both_stages_as_the_command_line_does(
-    runs: Path, tmp_path: Path
-) -> None:
+def test_plain_trainer_equals_the_command_line(runs: Path, tmp_path: Path) -> None:
     experiment = ldmlab.build(ldmlab.compose([*PLAIN, f"paths.runs={runs}"]))
     first = experiment.autoencoder_module
     assert first is not None
@@ -109,7 +107,7 @@ SAME: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_pictures_are_those_of_the_command_line(
+def test_pipeline_samples_equal_the_command_line(
     case: str, run: Path, pipeline: ldmlab.Pipeline, tmp_path: Path
 ) -> None:
     files = {"image": tmp_path / "image.png", "hole": tmp_path / "hole.png"}
@@ -130,7 +128,7 @@ def test_pictures_are_those_of_the_command_line(
     assert len(drawn) == 3
 
 
-def test_prompts_sizes_and_batches(pipeline: ldmlab.Pipeline) -> None:
+def test_pipeline_accepts_prompts_sizes_and_batches(pipeline: ldmlab.Pipeline) -> None:
     wide = pipeline.sample(["snow", "a lake"], size=(32, 48), batch_size=1)
     assert [picture.size for picture in wide] == [(48, 32)] * 2
     whole = pipeline.sample(["snow", "a lake"], size=(32, 48))
@@ -154,7 +152,7 @@ REFUSED: dict[str, tuple[Callable[[ldmlab.Pipeline], object], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_model_does_not_take_is_refused_in_one_line(
+def test_pipeline_refuses_conditions_the_model_does_not_take(
     case: str, pipeline: ldmlab.Pipeline
 ) -> None:
     ask, words = REFUSED[case]
@@ -163,7 +161,7 @@ def test_what_a_model_does_not_take_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_the_likelihood_of_an_untrained_model_is_that_of_noise() -> None:
+def test_pipeline_likelihood_of_an_untrained_model_is_that_of_noise() -> None:
     """Its last layer is zero, and v = 0 is what a model of N(0, 1) answers."""
     cfg = ldmlab.compose(
         ["experiment=digits", "codec=identity", "conditioner=none", "network.channels=8",
@@ -180,7 +178,7 @@ def test_the_likelihood_of_an_untrained_model_is_that_of_noise() -> None:
     torch.testing.assert_close(nats, expected, rtol=2e-3, atol=0.5)
 
 
-def test_decoding_what_was_encoded_gives_the_reconstruction(pipeline: ldmlab.Pipeline) -> None:
+def test_pipeline_decode_of_encode_is_the_reconstruction(pipeline: ldmlab.Pipeline) -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     latents = pipeline.encode(images)
     assert latents.shape == (2, pipeline.model.codec.latent_channels, 8, 8)

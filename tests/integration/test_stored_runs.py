@@ -33,7 +33,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder / request.param.name.partition(".")[0]
 
 
-def test_a_stored_run_draws_the_image_it_drew(stored: Path, tmp_path: Path) -> None:
+def test_stored_run_of_each_version_samples_the_same_image(stored: Path, tmp_path: Path) -> None:
     run = f"run={stored}/diffusion/latest"
     main(["sample", run, "labels=3", "num_samples=1", "seed=5", f"out={tmp_path}/out"])
     now, then = (
@@ -45,7 +45,7 @@ def test_a_stored_run_draws_the_image_it_drew(stored: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
-def test_a_stored_run_goes_on(stored: Path, stage: str) -> None:
+def test_stored_run_of_each_version_resumes(stored: Path, stage: str) -> None:
     run = find_run(stored / stage)
     assert load_config(run.config).config_version == VERSION
     before = Resume.at(run.checkpoints / "last.ckpt")

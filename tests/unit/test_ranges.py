@@ -342,7 +342,7 @@ def _refusal(target: Callable[..., Any], arguments: dict[str, Any]) -> ArgumentE
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_ends_of_a_range_are_accepted(name: str) -> None:
+def test_range_ends_are_accepted(name: str) -> None:
     target, given = resolve_name(f"ldmlab.{name}"), _given().get(name, {})
     for argument, kind in TABLE[name].items():
         for value in kind.good:

@@ -1,4 +1,4 @@
-"""What a caller hands to a model: conditions, and pictures in whatever form they come."""
+"""Inputs of the Python interface: conditions, and images as tensors, arrays, PIL or paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model as an object: conditions in, pictures out."""
+"""A trained model as an object: conditions in, images out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bottlenecks: what the encoder's features become before the decoder sees them."""
+"""Bottlenecks between encoder and decoder: KL-regularised, or vector-quantised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions that something else has made."""
+"""A conditioner that passes on precomputed conditions."""
 
 from __future__ import annotations
 

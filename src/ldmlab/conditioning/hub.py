@@ -1,4 +1,4 @@
-"""Whether Hugging Face can be reached, asked before its client tries for half a minute."""
+"""Checks whether Hugging Face can be reached, before its client retries for half a minute."""
 
 from __future__ import annotations
 

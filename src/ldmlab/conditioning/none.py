@@ -1,4 +1,4 @@
-"""No condition."""
+"""The conditioner of an unconditional model."""
 
 from __future__ import annotations
 

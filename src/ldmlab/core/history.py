@@ -1,4 +1,4 @@
-"""The numbers of a run over its steps, as its metrics.csv holds them while it is being written."""
+"""Reads the logged values of a run from its metrics.csv, also while it is being written."""
 
 from __future__ import annotations
 

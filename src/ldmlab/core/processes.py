@@ -1,4 +1,4 @@
-"""Which of the processes of a distributed run this one is."""
+"""Rank and world size of this process in a distributed run."""
 
 from __future__ import annotations
 

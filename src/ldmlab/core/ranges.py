@@ -1,4 +1,4 @@
-"""What an argument may be, checked where it is used: `positive_int(steps=steps)`."""
+"""Range checks of arguments, made where they are used: `positive_int(steps=steps)`."""
 
 from __future__ import annotations
 

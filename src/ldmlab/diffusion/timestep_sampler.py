@@ -1,4 +1,4 @@
-"""Distributions of the training times."""
+"""Timestep samplers: the distributions that training times are drawn from."""
 
 from __future__ import annotations
 

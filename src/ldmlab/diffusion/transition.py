@@ -1,4 +1,4 @@
-"""One step of the chain: the Gaussians that tie two times of a schedule together."""
+"""Gaussian transitions between two times of a schedule: forward step and posterior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging a model of scikit-learn's digits: does a classifier read what was asked for?"""
+"""Evaluation of digits: whether a classifier reads the label that was asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics that need no judge: how well a codec gives its images back."""
+"""Reconstruction metrics of a codec: PSNR and SSIM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and what a backward pass has to keep."""
+"""Cost of a network: parameters, FLOPs and memory of activations."""
 
 from __future__ import annotations
 

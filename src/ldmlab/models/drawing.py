@@ -1,4 +1,4 @@
-"""Images as they are asked for: under conditions, from noise or from a picture, in parts."""
+"""Draws images under conditions in batches, from noise or from an initial image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images from images: noised and drawn again, painted anew in part, or carried back to noise."""
+"""Image editing: image-to-image, in-painting and inversion."""
 
 from __future__ import annotations
 

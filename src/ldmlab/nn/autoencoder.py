@@ -1,4 +1,4 @@
-"""The two halves of the autoencoder."""
+"""Encoder and decoder networks of the autoencoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The patch discriminator."""
+"""The patch discriminator of the adversarial loss (PatchGAN)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding of the diffusion time."""
+"""Sinusoidal embedding of the diffusion time."""
 
 import math
 

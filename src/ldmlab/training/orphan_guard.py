@@ -1,4 +1,4 @@
-"""Processes that Lightning launches end when the one that launched them does."""
+"""Makes processes that Lightning launches end with their launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An average of any length, put together from stored ones after training."""
+"""Post-hoc EMA: an average of any length, synthesised from stored ones after training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from."""
+"""The state that training resumes from, read from a checkpoint."""
 
 from __future__ import annotations
 

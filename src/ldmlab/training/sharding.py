@@ -1,4 +1,4 @@
-"""Weights that each process holds a part of (FSDP2), and the way back to whole ones."""
+"""Sharded weights (FSDP2), and their conversion from and to whole state dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both stages share: their own step counter, and randomness as a function of the step."""
+"""Base of both LightningModules: an own step counter, and randomness as a function of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How several processes share a run."""
+"""Lightning strategies for one, several and sharded processes."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_codec_encodes_as_the_autoencoder_does(
 
 
 @pytest.mark.parametrize("bottleneck", [KL, VQ])
-def test_a_codec_computes_in_its_own_precision_under_mixed_precision(
+def test_codec_keeps_its_precision_under_mixed_precision(
     bottleneck: type[KL] | type[VQ],
 ) -> None:
     codec, mixed = (NormalizedCodec(_autoencoder(bottleneck)) for _ in range(2))

@@ -17,7 +17,7 @@ from ldmlab.core.checkpoint_file import (
 from ldmlab.core.errors import UserError
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_checkpoint_file_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "new" / "last.ckpt"
     written = {"weights": {"a": torch.arange(5.0)}, "step": 3, "names": ["x", None]}
     write_checkpoint(written, path)
@@ -27,7 +27,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_damaged_checkpoint_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     write_checkpoint({"a": torch.ones(1000)}, path)
     whole = path.read_bytes()
@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         ({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "size mismatch for weight: "),
     ],
 )
-def test_the_first_difference_of_weights_is_named_in_one_line(
+def test_first_weight_difference_is_named_in_one_line(
     weights: dict[str, torch.Tensor], told: str
 ) -> None:
     with pytest.raises(UserError) as caught:

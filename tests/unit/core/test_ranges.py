@@ -38,7 +38,7 @@ from ldmlab.core.ranges import (
         (one_of(Literal["a", "b", "c"]), "a, b or c"),
     ],
 )
-def test_a_refusal_names_argument_range_and_value(allowed: Range, words: str) -> None:
+def test_range_error_names_argument_range_and_value(allowed: Range, words: str) -> None:
     with pytest.raises(ArgumentError) as refusal:
         allowed(lengths="many")
     error = refusal.value
@@ -46,20 +46,20 @@ def test_a_refusal_names_argument_range_and_value(allowed: Range, words: str) ->
     assert str(error) == f"lengths must be {words}; got 'many'"
 
 
-def test_the_first_argument_out_of_range_is_named() -> None:
+def test_first_argument_out_of_range_is_named() -> None:
     positive_int(steps=1, bins=2)
     with pytest.raises(ArgumentError, match=r"^bins must be .*; got 0$"):
         positive_int(steps=1, bins=0, history=-1)
 
 
 @pytest.mark.parametrize("value", [True, False, math.nan, math.inf, -math.inf, None, "1", [1]])
-def test_what_is_no_finite_number_is_in_no_range_of_numbers(value: object) -> None:
+def test_non_finite_numbers_are_out_of_every_range(value: object) -> None:
     for allowed in (finite, positive_int, at_least(-1), whole_in(0, 1), fraction):
         with pytest.raises(ArgumentError):
             allowed(x=value)
 
 
-def test_lists_have_a_length_and_no_strange_entries() -> None:
+def test_range_checks_lists_by_length_and_entries() -> None:
     pairs = whole_in(0, 9).many(2, 2)
     pairs(x=[0, 9])
     pairs(x=(1, 2))
@@ -69,6 +69,6 @@ def test_lists_have_a_length_and_no_strange_entries() -> None:
             pairs(x=wrong)
 
 
-def test_a_refusal_crosses_the_border_of_a_process() -> None:
+def test_range_error_pickles() -> None:
     error = pickle.loads(pickle.dumps(ArgumentError("steps", "above 0", 0)))
     assert (error.argument, error.expects, error.value) == ("steps", "above 0", 0)

@@ -26,7 +26,7 @@ def _full(start: int, count: int, tokens: int) -> Batch:
     )
 
 
-def test_a_joined_batch_has_every_field_row_after_row() -> None:
+def test_concatenate_joins_every_field() -> None:
     parts = [_full(0, 2, 3), _full(2, 1, 5)]
     whole = Batch.concatenate(parts)
     assert [f.name for f in fields(whole) if getattr(whole, f.name) is None] == []
@@ -54,6 +54,6 @@ def test_fields_that_no_batch_has_stay_out_and_those_that_some_have_are_refused(
                 Batch.concatenate([bare, one])
 
 
-def test_a_batch_counts_the_bytes_of_every_tensor() -> None:
+def test_batch_counts_the_bytes_of_every_tensor() -> None:
     # index, label: 8 each; image: 3 x 16 x 4; mask: 16 x 8; moments: 2 x 4; text: 5 x 2 x 4 + 8
     assert _full(0, 1, 5).nbytes == 8 + 8 + 192 + 128 + 8 + 48

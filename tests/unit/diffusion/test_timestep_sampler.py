@@ -96,7 +96,9 @@ def _observed_one_by_one(times: LossSecondMoment, t: list[float], losses: list[f
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("bins", "history"), [(5, 4), (1, 3), (50, 1), (7, 10)])
-def test_losses_are_remembered_as_one_by_one(bins: int, history: int, dtype: torch.dtype) -> None:
+def test_second_moment_times_observe_a_batch_as_one_by_one(
+    bins: int, history: int, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(bins)
     at_once, in_turn = (LossSecondMoment(bins, history) for _ in range(2))
     for count in (1, 0, 3, 40, 7, 200, 1000):  # fewer and more than all bins remember
@@ -121,7 +123,7 @@ class _Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_observing_takes_as_many_operations_for_any_batch() -> None:
+def test_second_moment_times_observe_in_constant_operations() -> None:
     operations = []
     for count in (2, 2000):
         with _Count() as counter:

@@ -1,4 +1,4 @@
-"""An experiment's mistakes, found before its data is read and its first stage trained."""
+"""Checks that both stages of an experiment can be built, before any data is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a configuration to the objects of both stages: the one place where they meet."""
+"""Builds the objects of both stages from a configuration."""
 
 from __future__ import annotations
 

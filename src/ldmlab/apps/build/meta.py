@@ -1,4 +1,4 @@
-"""An experiment built on the `meta` device: all of its sizes, none of its memory."""
+"""Builds an experiment on the `meta` device: all sizes, no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--help` prints."""
+"""The text that `--help` prints for each verb."""
 
 from __future__ import annotations
 

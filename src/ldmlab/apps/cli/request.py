@@ -1,4 +1,4 @@
-"""What a verb's arguments ask Hydra to compose: on conf/, or on the configuration of a run."""
+"""The composition that a verb's arguments request: on conf/, or on a run's configuration."""
 
 from __future__ import annotations
 

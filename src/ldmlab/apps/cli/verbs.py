@@ -1,4 +1,4 @@
-"""The verbs of the command line: what each does, how it is called, where it lives.
+"""The table of verbs: summary, examples and module of each.
 
 Nothing heavy is imported here, so that `--help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""The folder that `ldmlab sample` writes its images to."""
+"""The output folder of `ldmlab sample`: its images and their grid."""
 
 from __future__ import annotations
 

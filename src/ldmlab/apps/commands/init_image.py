@@ -1,4 +1,4 @@
-"""The picture that `ldmlab sample` starts from, and the part of it to paint anew."""
+"""The initial image and the in-painting mask of `ldmlab sample`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of strangers: tensors, and tables, read as data and never run."""
+"""Reads files from elsewhere (weights, YAML, JSON) as data, without running code in them."""
 
 from __future__ import annotations
 

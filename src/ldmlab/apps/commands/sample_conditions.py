@@ -1,4 +1,4 @@
-"""What the user asks a model for: conditions to hold, and one to avoid."""
+"""Conditions of `ldmlab sample`: prompts or labels, further ones and a negative one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands say to the user beside their output."""
+"""Messages of commands on standard error, beside their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From command-line arguments to one checked configuration: the same way for every verb."""
+"""Composes one checked configuration from command-line arguments, the same way for every verb."""
 
 from __future__ import annotations
 

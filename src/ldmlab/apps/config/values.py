@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that an annotation asks for, in the user's words."""
+"""Checks a value against a type annotation, and says in plain words what was expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The averaged weights of a run: those it kept, or of another length."""
+"""EMA weights of a run: the stored ones, or a post-hoc synthesis of another length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit and devices."""
+"""Description of a run's environment: versions, commit and devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's model in other formats."""
+"""Exports a run's model as a diffusers pipeline or as safetensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a path leads to a run or to a checkpoint."""
+"""Finds the run or the checkpoint that a path leads to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model from elsewhere as a run: what `sample`, `evaluate` and `train` find in one."""
+"""Imports a model from elsewhere as a run folder that every verb can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that starts from the weights of a run, its own or one brought in by `convert`."""
+"""Initial weights for fine-tuning, taken from a run of one's own or an imported one."""
 
 from __future__ import annotations
 

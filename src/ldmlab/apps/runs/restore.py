@@ -1,4 +1,4 @@
-"""A trained model from its run on disk, without its data."""
+"""Restores a trained model from its run folder, without its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stage of an experiment, trained to its end with everything that watches it."""
+"""Trains one stage of an experiment with its callbacks and loggers."""
 
 from __future__ import annotations
 

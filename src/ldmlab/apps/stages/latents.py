@@ -1,4 +1,4 @@
-"""Which latents an experiment trains on, and the refusal of any others."""
+"""The latents that the diffusion stage trains on, and the check that they fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the training of a stage goes on from, and whether it may."""
+"""The checkpoint that a stage resumes from, and the check that it may."""
 
 from __future__ import annotations
 

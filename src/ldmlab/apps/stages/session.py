@@ -1,4 +1,4 @@
-"""An experiment while it is being trained: its data, its run folders, its clock."""
+"""The state of an experiment during training: data, run folders and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search may try: for each key the values of Hydra's sweep syntax."""
+"""The search space of a sweep: for each key the values of Hydra's sweep syntax."""
 
 from __future__ import annotations
 

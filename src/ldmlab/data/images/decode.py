@@ -1,4 +1,4 @@
-"""From the bytes of a file to pixels: every kind of image that is met in the wild."""
+"""Decodes the bytes of image files, masks and captions, of every format met in practice."""
 
 from __future__ import annotations
 

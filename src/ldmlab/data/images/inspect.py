@@ -1,4 +1,4 @@
-"""Reads every sample of a data set once, and tells what a training would stumble over."""
+"""Inspects every sample of a data set once, and reports what would disturb training."""
 
 from __future__ import annotations
 

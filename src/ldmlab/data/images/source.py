@@ -1,4 +1,4 @@
-"""What a source on disk yields: one sample, still encoded."""
+"""The interface of data sources on disk: samples that are still encoded."""
 
 from __future__ import annotations
 

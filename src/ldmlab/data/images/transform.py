@@ -1,4 +1,4 @@
-"""What the model sees of an image: a square, cut out, resized and mirrored at random."""
+"""Image transform: a square crop, resized and randomly flipped, with mask and caption alike."""
 
 from __future__ import annotations
 

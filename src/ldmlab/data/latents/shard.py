@@ -1,4 +1,4 @@
-"""What a file of latents holds, rounded, joined and ready to be written."""
+"""The tensors of one latent shard, rounded, joined and ready to be written."""
 
 from __future__ import annotations
 

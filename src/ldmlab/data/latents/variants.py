@@ -1,4 +1,4 @@
-"""Which views of an image a cache keeps, where training would see another one at each visit."""
+"""The augmentations of an image that a latent cache keeps: flips and random crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets kept in memory: what is costly to make is made once."""
+"""Data sets around data sets: subsets, and those kept in memory."""
 
 from __future__ import annotations
 

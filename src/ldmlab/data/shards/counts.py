@@ -1,4 +1,4 @@
-"""How many wanted samples each shard has: counted once for each set of shards and filters."""
+"""Sample counts of shards: made once for each set of shards and filters."""
 
 from __future__ import annotations
 

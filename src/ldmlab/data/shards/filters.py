@@ -1,4 +1,4 @@
-"""What img2dataset's json tells of a sample, and which samples a training wants of them."""
+"""Filters of shard samples by img2dataset's JSON metadata: size, similarity, flags."""
 
 from __future__ import annotations
 

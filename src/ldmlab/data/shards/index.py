@@ -1,4 +1,4 @@
-"""What lies where in img2dataset's tar shards: found once, kept in a file a shard."""
+"""Index of img2dataset's tar shards: where each sample lies, kept in a file per shard."""
 
 from __future__ import annotations
 

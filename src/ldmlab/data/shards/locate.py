@@ -1,4 +1,4 @@
-"""Where shards are: a folder, a pattern such as {00000..00099}.tar, or either on a remote store."""
+"""Locates shards: a folder, a pattern such as {00000..00099}.tar, or either on a remote store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which class each of ImageNet's validation images has, where their folder does not tell."""
+"""Class labels of ImageNet's validation images, from the devkit or Kaggle's table."""
 
 from __future__ import annotations
 

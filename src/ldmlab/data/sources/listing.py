@@ -1,4 +1,4 @@
-"""What lies in a folder, and who of it is held out for validation."""
+"""Lists the files of a data folder, and splits off the validation set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specimens of CelebA-HQ."""
+"""Makes specimen data sets in the formats of CelebA-HQ."""
 
 from __future__ import annotations
 

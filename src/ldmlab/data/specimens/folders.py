@@ -1,4 +1,4 @@
-"""Specimens of folders of images: landscapes with masks, classes, captions, img2dataset shards."""
+"""Makes specimen image folders: with masks, classes or captions, and img2dataset shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specimens of ImageNet."""
+"""Makes specimen data sets in the formats of ImageNet."""
 
 from __future__ import annotations
 

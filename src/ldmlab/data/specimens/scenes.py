@@ -1,4 +1,4 @@
-"""ImageDataset for specimen data sets: landscapes of the procedural world, encoded as files."""
+"""Images for specimen data sets: landscapes of the procedural world, encoded as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sub-pixel may be made of, and the colour of each material at each time of day."""
+"""Materials of the rendered world, and their colours at each time of day."""
 
 from __future__ import annotations
 

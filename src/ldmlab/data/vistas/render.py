@@ -1,4 +1,4 @@
-"""From scenes to pixels and masks: fill materials on a fine grid, colour them, average 3 x 3."""
+"""Renders scenes as images and masks: a fine grid of materials, coloured, averaged 3 x 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoising diffusion implicit models."""
+"""DDIM, the sampler of denoising diffusion implicit models (Song et al. 2021)."""
 
 from __future__ import annotations
 

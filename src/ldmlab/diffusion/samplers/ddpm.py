@@ -1,4 +1,4 @@
-"""Ancestral sampling of the reverse Markov chain."""
+"""DDPM's ancestral sampling of the reverse Markov chain (Ho et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probability-flow ODE with an adaptive solver."""
+"""Sampling by the probability-flow ODE with an adaptive solver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generators get wrong: soft, smeared, blob-like and scrambled versions of landscapes.
+"""Corrupted landscapes that imitate generators' errors: soft, smeared, blob-like, scrambled.
 
 Mild changes keep every label; the other functions return images that no scene looks like. All of
 them take images in [-1, 1] and a generator, and answer images in [-1, 1].

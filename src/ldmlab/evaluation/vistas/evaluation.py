@@ -1,4 +1,4 @@
-"""Judging a model of the vistas: is what was asked for there, and does it look like the world?"""
+"""Evaluation of vistas: agreement of samples with their conditions, and likeness to the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of a set of landscapes: asked slots, strict objects, plausibility, masks, distances."""
+"""Metrics of vistas samples: slots, strict objects, validity, masks and Fréchet distance."""
 
 from __future__ import annotations
 

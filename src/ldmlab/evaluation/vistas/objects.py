@@ -1,4 +1,4 @@
-"""The strict object check: does an exact drawing of the object explain the pixels?
+"""The strict object check: whether an exact drawing of the object explains the pixels.
 
 A network that has only seen this world calls any coloured blob a house. Here no network is asked:
 every place and size of every kind is laid over the image, in the colour and light that the scene

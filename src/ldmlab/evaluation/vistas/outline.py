@@ -1,4 +1,4 @@
-"""Does an image end where a drawing ends? The outline half of the strict object check."""
+"""The outline part of the strict object check: whether image and drawing share their edges."""
 
 from __future__ import annotations
 

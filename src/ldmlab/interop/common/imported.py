@@ -1,4 +1,4 @@
-"""What every importer hands over."""
+"""The record that every importer returns: model, size and origin."""
 
 from __future__ import annotations
 

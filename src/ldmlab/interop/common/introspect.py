@@ -1,4 +1,4 @@
-"""The options that a network was built with, read off the network."""
+"""Reads a network's constructor options off the network itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two names of one weight: a table of layers, read in both directions."""
+"""Maps the weight names of two code bases, in both directions, by a table of layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a CompVis checkpoint, and loading them strictly."""
+"""Splits a CompVis checkpoint into its parts, and loads them strictly."""
 
 from __future__ import annotations
 

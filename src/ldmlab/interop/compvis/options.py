@@ -1,4 +1,4 @@
-"""Preconditioning the options of the published configurations."""
+"""Reads the options of CompVis' published configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our conditioners and those that travel with an exported pipeline."""
+"""Exports conditioners as the classes that travel with a diffusers pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names the samples that loading had to replace, when it meets them."""
+"""Callback that records broken samples which the loader had to replace."""
 
 from __future__ import annotations
 

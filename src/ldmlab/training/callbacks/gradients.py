@@ -1,4 +1,4 @@
-"""What happens between gradients and a step: clipping, and leaving out what is not finite."""
+"""Gradient clipping, and skipping of steps whose gradients are not finite."""
 
 from __future__ import annotations
 

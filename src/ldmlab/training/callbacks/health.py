@@ -1,4 +1,4 @@
-"""The health of stage one: what its bottleneck and its adversary are doing, with warnings."""
+"""Diagnostics of the autoencoder stage: bottleneck and adversary, with warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model can do so far: reconstructions of stage one, samples of stage two."""
+"""Image logging during training: reconstructions of stage one, samples of stage two."""
 
 from __future__ import annotations
 

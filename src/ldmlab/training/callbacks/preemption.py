@@ -1,4 +1,4 @@
-"""Stopping when the machine is taken away: save, and leave so that the same command goes on."""
+"""Preemption: on a signal, save and exit so that the same command resumes."""
 
 from __future__ import annotations
 

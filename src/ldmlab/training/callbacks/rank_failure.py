@@ -1,4 +1,4 @@
-"""What one process of a distributed run does for the others when it fails."""
+"""Ends the other processes of a distributed run when one of them fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The validation that a run was interrupted before."""
+"""Runs a validation on resume that an interruption had prevented."""
 
 from __future__ import annotations
 

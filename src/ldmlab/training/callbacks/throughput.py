@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the machine it uses."""
+"""Throughput logging: images a second, FLOPs, memory and the share of waiting for data."""
 
 from __future__ import annotations
 

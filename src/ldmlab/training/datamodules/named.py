@@ -1,4 +1,4 @@
-"""What the LightningDataModules of all data sets take, and what they know."""
+"""Arguments and attributes shared by the named LightningDataModules."""
 
 from __future__ import annotations
 

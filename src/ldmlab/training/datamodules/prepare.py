@@ -1,4 +1,4 @@
-"""From a data set's two splits to what is trained on, and to what models must know of it."""
+"""Prepares a data set's two splits for training: limits, memory, and the facts models need."""
 
 from __future__ import annotations
 

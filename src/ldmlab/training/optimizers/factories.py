@@ -1,4 +1,4 @@
-"""Optimisers, made for a whole network so that they may treat its matrices apart."""
+"""Builds optimisers for a whole network, so that matrices may be treated apart."""
 
 from __future__ import annotations
 

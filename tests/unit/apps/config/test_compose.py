@@ -19,7 +19,7 @@ def test_defaults_compose(conf: Path) -> None:
     assert OmegaConf.is_struct(cfg)
 
 
-def test_values_and_groups_change(conf: Path) -> None:
+def test_compose_applies_values_and_groups(conf: Path) -> None:
     cfg = compose(["stages.diffusion.lr=3e-4", "schedule=linear", "+schedule.new=1"])
     assert (cfg.stages.diffusion.lr, cfg.schedule.first, cfg.schedule.new) == (3e-4, 0.1, 1)
 
@@ -55,7 +55,7 @@ def test_values_and_groups_change(conf: Path) -> None:
         ("name=???", "name is mandatory"),
     ],
 )
-def test_mistakes_are_named(conf: Path, argument: str, words: str) -> None:
+def test_compose_names_mistakes(conf: Path, argument: str, words: str) -> None:
     with pytest.raises(UserError) as refused:
         compose([argument])
     assert words in str(refused.value)
@@ -75,7 +75,7 @@ def on_run(run_config: DictConfig, arguments: list[str]) -> DictConfig:
     return compose(arguments, "sample", base=run_config)
 
 
-def test_a_run_accepts_another_sampler_and_its_values(run_config: DictConfig) -> None:
+def test_compose_on_run_accepts_another_sampler_and_its_values(run_config: DictConfig) -> None:
     overrides = ["run=here", "sampler=euler", "sampler.churn=0.5", "prompt=a, b", "seed=3"]
     cfg = on_run(run_config, overrides)
     assert OmegaConf.to_container(cfg.sampler) == {"steps": 20, "churn": 0.5}
@@ -96,25 +96,25 @@ def test_a_run_accepts_another_sampler_and_its_values(run_config: DictConfig) ->
         ("promt=a, b", "did you mean prompt"),
     ],
 )
-def test_a_run_refuses_what_would_not_be_the_run(
+def test_compose_on_run_refuses_keys_that_change_the_model(
     run_config: DictConfig, argument: str, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         on_run(run_config, ["run=here", argument])
 
 
-def test_a_verb_asks_for_its_mandatory_keys(run_config: DictConfig) -> None:
+def test_missing_mandatory_key_is_named(run_config: DictConfig) -> None:
     with pytest.raises(UserError, match="run is mandatory"):
         on_run(run_config, [])
 
 
-def test_repeating_a_run_may_change_anything(run_config: DictConfig) -> None:
+def test_repeating_a_run_accepts_any_override(run_config: DictConfig) -> None:
     cfg = compose(["schedule=cosine", "name=again"], base=run_config)
     assert "first" not in cfg.schedule and cfg.name == "again"
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
-def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
+def test_damaged_run_config_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml"):

@@ -47,20 +47,20 @@ def test_nested_nodes_become_objects_with_plain_containers() -> None:
     assert type(part.inner.items) is list
 
 
-def test_objects_are_handed_over_as_they_are() -> None:
+def test_objects_are_passed_through_unchanged() -> None:
     thing = object()
     part = build({"_target_": PART, "size": 1, "inner": "replaced"}, inner=thing)
     assert part.inner is thing
 
 
-def test_a_partial_waits_for_the_rest() -> None:
+def test_partial_target_takes_the_remaining_arguments() -> None:
     partial = build({"_target_": PART, "_partial_": True, "items": [1]}, inner=2)
     assert isinstance(partial, functools.partial)
     assert partial(size=5).size == 5
 
 
 @pytest.mark.parametrize("target", ["ldmlab.nnx.Part", "ldmlab.nn.nothing.Here", "os.sep", 7])
-def test_what_does_not_exist_is_named_however_deep(target: object) -> None:
+def test_nested_unknown_target_is_named(target: object) -> None:
     node = {"_target_": PART, "size": 1, "inner": {"a": [{"_target_": target, "command": "x"}]}}
     with pytest.raises(UserError, match=r"model\.inner\.a\[0\]\._target_"):
         build(OmegaConf.create({"model": node}).model)
@@ -80,13 +80,13 @@ def test_refused_values_name_the_path(change: dict[str, object], words: str) -> 
         build(cfg.model)
 
 
-def test_missing_arguments_and_targets_are_named() -> None:
+def test_missing_arguments_and_unknown_targets_are_named() -> None:
     with pytest.raises(UserError, match=r"model: Part missing a required argument: 'size'"):
         build(OmegaConf.create({"model": {"_target_": PART}}).model)
     with pytest.raises(UserError, match="no _target_"):
         build(OmegaConf.create({"model": {"size": 1}}).model)
 
 
-def test_a_misspelt_target_gets_the_nearest_name() -> None:
+def test_misspelt_target_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"did you mean ldmlab\.nn\.unet\.UNet\?"):
         build({"_target_": "ldmlab.nn.unet.Unet"})

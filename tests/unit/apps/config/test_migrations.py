@@ -14,12 +14,12 @@ from ldmlab.apps.config.run_base import load_config
 from ldmlab.core.errors import UserError
 
 
-def test_a_composed_configuration_has_the_present_version() -> None:
+def test_composed_configuration_has_the_present_version() -> None:
     assert compose().config_version == VERSION
     assert set(migrations.MIGRATIONS) == set(range(1, VERSION))
 
 
-def test_a_configuration_passes_every_step_from_its_own_version(
+def test_migrations_apply_every_step_from_the_stored_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def rename(tree: dict[str, Any]) -> dict[str, Any]:
@@ -47,9 +47,7 @@ def test_a_configuration_passes_every_step_from_its_own_version(
         ("config_version: one", "is not known"),
     ],
 )
-def test_an_unknown_version_is_refused_by_file_and_mend(
-    tmp_path: Path, version: str, words: str
-) -> None:
+def test_unknown_config_version_is_refused(tmp_path: Path, version: str, words: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"{version}\nseed: 0\n")
     with pytest.raises(UserError, match=words) as refused:

@@ -40,13 +40,15 @@ def _run(path: Path, target: object, key: str = "inner") -> Path:
         7,
     ],
 )
-def test_a_run_names_only_what_conf_builds(tmp_path: Path, target: object) -> None:
+def test_stored_run_builds_only_targets_of_conf(tmp_path: Path, target: object) -> None:
     with pytest.raises(UserError, match=r"network\.inner\.0\._target_") as refused:
         load_config(_run(tmp_path, target))
     assert "\n" not in str(refused.value)
 
 
-def test_a_trusted_package_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_run_may_name_a_trusted_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = _run(tmp_path, "my_package.parts.Network")
     with pytest.raises(UserError, match=rf"trust=\[my_package\], or {TRUST_VARIABLE}=my_package"):
         load_config(path)
@@ -57,7 +59,7 @@ def test_a_trusted_package_may_be_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_config(path).network.inner
 
 
-def test_a_run_cannot_read_the_environment_or_trust_itself(tmp_path: Path) -> None:
+def test_stored_run_cannot_read_the_environment_or_trust_itself(tmp_path: Path) -> None:
     cfg = OmegaConf.to_container(compose())
     cfg |= {"name": "${oc.env:HOME}", "trust": ["my_package"]}
     OmegaConf.save(OmegaConf.create(cfg), tmp_path / "config.yaml")
@@ -79,7 +81,7 @@ def test_a_run_cannot_read_the_environment_or_trust_itself(tmp_path: Path) -> No
         (["bottleneck=vq"], "bottleneck.num_codes", 1024),
     ],
 )
-def test_a_leaf_chosen_on_a_run_replaces_its_group(
+def test_leaf_chosen_on_a_run_replaces_its_group(
     arguments: list[str], key: str, value: object
 ) -> None:
     base = compose(["data.image_size=64", "stages.diffusion.lr=0.5", "data.limit=7"])

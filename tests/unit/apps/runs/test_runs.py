@@ -75,7 +75,7 @@ def test_run_id_changes_with_keys_that_change_results(key: str, value: object) -
     assert run_id(_changed(key, value)) != run_id(CONFIG)
 
 
-def test_what_data_is_held_in_names_stage_two_alone() -> None:
+def test_where_data_is_held_is_part_of_the_diffusion_identity_alone() -> None:
     def identity(keys: tuple[str, ...], **data: object) -> dict[str, object]:
         tree = {"data": {"limit": None, "in_memory": True, "latents": None} | data, "seed": 0}
         return stage_identity(OmegaConf.create(tree), keys)
@@ -174,7 +174,7 @@ def test_metric_cards_are_read_back(run: RunFolder) -> None:
             run.read_card()
 
 
-def test_a_damaged_clock_stops_no_run(run: RunFolder) -> None:
+def test_unreadable_clock_stops_no_run(run: RunFolder) -> None:
     assert run.read_seconds() == 0
     run.write_seconds(12.5)
     assert run.read_seconds() == 12.5
@@ -183,7 +183,7 @@ def test_a_damaged_clock_stops_no_run(run: RunFolder) -> None:
         assert run.read_seconds() == 0
 
 
-def test_a_name_of_digits_stays_text(tmp_path: Path) -> None:
+def test_run_name_of_digits_stays_text(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, "1.0", "diffusion", "1.10")
     run.write_config(OmegaConf.create({"name": "1.0", "run_id": "1.10"}))
     cfg = OmegaConf.load(run.config)
@@ -191,7 +191,7 @@ def test_a_name_of_digits_stays_text(tmp_path: Path) -> None:
     assert name_of_run(cfg, {}) == "1.10" and cfg.name == "1.0"
 
 
-def test_the_environment_is_described(run: RunFolder) -> None:
+def test_environment_is_described(run: RunFolder) -> None:
     run.write_environment()
     environment = describe_environment()
     assert environment["versions"]["ldmlab"] and environment["devices"]

@@ -32,7 +32,7 @@ def kept(tmp_path: Path) -> Callable[[dict[str, Any]], Any]:
     return write
 
 
-def test_a_secret_is_written_as_its_variable_and_read_again(
+def test_secret_is_stored_as_its_variable_and_resolved_on_reading(
     kept: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
@@ -42,7 +42,7 @@ def test_a_secret_is_written_as_its_variable_and_read_again(
     assert cfg.asked == "another one"
 
 
-def test_words_of_conf_keys_and_targets_are_no_secrets(
+def test_conf_words_keys_and_targets_are_never_redacted(
     kept: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("autoencoder", "velocity", "ldmlab.training.ema.warmup_decay")
@@ -63,14 +63,14 @@ def test_words_of_conf_keys_and_targets_are_no_secrets(
     build(cfg.bottleneck)
 
 
-def test_the_longest_secret_is_taken_out_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_secret_is_redacted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_TOKEN", "aaaaaaaa")
     monkeypatch.setenv("B_TOKEN", "aaaaaaaabbbb")
     assert masked(["aaaaaaaabbbb-aaaaaaaa"]) == ["<redacted>-<redacted>"]
     assert redact_values(["aaaaaaaabbbb"]) == ["${oc.env:B_TOKEN}"]
 
 
-def test_references_stay_and_answers_are_written_out(
+def test_stored_configuration_keeps_secret_references_and_resolves_the_rest(
     kept: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLACE", "${here}")
@@ -87,7 +87,7 @@ def test_references_stay_and_answers_are_written_out(
     assert cfg.data.train.root == "b/train" and cfg.data.own == "b" and cfg.numbers[1] == "b"
 
 
-def test_a_written_configuration_is_the_one_that_ran(
+def test_stored_configuration_is_the_one_that_ran(
     kept: Callable[[dict[str, Any]], Any],
 ) -> None:
     cfg = compose(["data=image_folder", "data.root=faces"])

@@ -76,9 +76,7 @@ def test_defaults_are_those_of_the_configuration(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)
-def test_samples_on_disk_are_those_of_the_configuration(
-    name: str, form: str, tmp_path: Path
-) -> None:
+def test_image_datamodules_equal_the_configured_data(name: str, form: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     make(name, root, form, 6, 32)
     words = [
@@ -103,7 +101,7 @@ def test_samples_on_disk_are_those_of_the_configuration(
 
 
 @pytest.mark.parametrize("name", ["vistas", "digits"])
-def test_toys_are_those_of_the_configuration(name: str) -> None:
+def test_toy_datamodules_equal_the_configured_data(name: str) -> None:
     module = MODULES[name](image_size=16, limit=20, validation_limit=7)
     cfg = compose(
         [f"data={name}", "data.image_size=16", "data.limit=20", "data.validation_limit=7"]
