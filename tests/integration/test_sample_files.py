@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,11 @@ from torch import Tensor
 from ldmlab.apps.cli.main import main
 from ldmlab.apps.commands import sample
 
-STORED = Path(__file__).parents[1] / "data" / "run_v1.tar.xz"
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run."""
-    folder = tmp_path_factory.mktemp("runs")
-    with tarfile.open(STORED) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "run_v1" / "diffusion" / "stored"
-
-
-def draw(run: Path, *overrides: str) -> int:
+def draw(stored_run: Path, *overrides: str) -> int:
     """`ldmlab sample`; gives the exit code."""
     try:
-        main(["sample", f"run={run}", *overrides])
+        main(["sample", f"run={stored_run}", *overrides])
     except SystemExit as leaving:
         return int(leaving.code or 0)
     return 0
@@ -42,8 +30,8 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("taken", ["00001.png", "100000.png", "grid.png"])
-def test_images_are_not_overwritten_and_no_model_is_loaded_to_find_out(
-    run: Path,
+def test_sample_refuses_to_overwrite_before_the_model_is_loaded(
+    stored_run: Path,
     tmp_path: Path,
     taken: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,14 +40,14 @@ def test_images_are_not_overwritten_and_no_model_is_loaded_to_find_out(
     monkeypatch.setattr(sample, "restore", None)
     (tmp_path / taken).touch()
     (tmp_path / "notes.txt").touch()
-    assert draw(run, f"out={tmp_path}") == 2
+    assert draw(stored_run, f"out={tmp_path}") == 2
     assert f"{taken} exists and is not overwritten" in capsys.readouterr().err
     assert names(tmp_path) == sorted([taken, "notes.txt"])
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "proc"])
-def test_a_folder_that_cannot_be_written_is_named_before_a_model_is_loaded(
-    run: Path,
+def test_sample_refuses_an_unwritable_folder_before_the_model_is_loaded(
+    stored_run: Path,
     tmp_path: Path,
     out: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -68,22 +56,22 @@ def test_a_folder_that_cannot_be_written_is_named_before_a_model_is_loaded(
     monkeypatch.setattr(sample, "restore", None)
     (tmp_path / "file").touch()
     place = "/proc/ldmlab" if out == "proc" else f"{tmp_path}/{out}"
-    assert draw(run, f"out={place}") == 2
+    assert draw(stored_run, f"out={place}") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "cannot be written" in said and place in said
 
 
-def test_a_mistake_leaves_no_folder_behind(run: Path, tmp_path: Path) -> None:
-    before = names(run / "samples")
-    assert draw(run, "prompt=a digit") == 2  # a model of classes
-    assert draw(run, "prompt=a digit", f"out={tmp_path}/new") == 2
-    assert names(run / "samples") == before and names(tmp_path) == []
+def test_refused_sample_leaves_no_folder(stored_run: Path, tmp_path: Path) -> None:
+    before = names(stored_run / "samples")
+    assert draw(stored_run, "prompt=a digit") == 2  # a model of classes
+    assert draw(stored_run, "prompt=a digit", f"out={tmp_path}/new") == 2
+    assert names(stored_run / "samples") == before and names(tmp_path) == []
 
 
-def test_an_interrupt_leaves_the_images_drawn_so_far_whole(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_sample_leaves_whole_images(
+    stored_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert draw(run, "num_samples=5", "batch_size=2", f"out={tmp_path}/whole") == 0
+    assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/whole") == 0
     write, written = sample.save_picture, []
 
     def interrupted(picture: Image.Image, path: Path) -> None:
@@ -93,15 +81,15 @@ def test_an_interrupt_leaves_the_images_drawn_so_far_whole(
         write(picture, path)
 
     monkeypatch.setattr(sample, "save_picture", interrupted)
-    assert draw(run, "num_samples=5", "batch_size=2", f"out={tmp_path}/cut") == 130
+    assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/cut") == 130
     assert names(tmp_path / "cut") == ["00000.png", "00001.png", "00002.png"]
     for name in names(tmp_path / "cut"):
         pictures = [np.asarray(Image.open(tmp_path / d / name)) for d in ("cut", "whole")]
         assert (pictures[0] == pictures[1]).all()
 
 
-def test_no_more_than_two_batches_are_held_and_the_grid_has_an_end(
-    run: Path,
+def test_sample_memory_is_constant_and_its_grid_capped(
+    stored_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -116,7 +104,7 @@ def test_no_more_than_two_batches_are_held_and_the_grid_has_an_end(
 
     monkeypatch.setattr(sample, "to_pil", counted)
     monkeypatch.setattr(sample, "GRID", 3)
-    assert draw(run, "num_samples=10", "batch_size=2", f"out={tmp_path}") == 0
+    assert draw(stored_run, "num_samples=10", "batch_size=2", f"out={tmp_path}") == 0
     assert len(most) == 10 and max(most) <= 2
     assert len(names(tmp_path)) == 11
     width, height = Image.open(tmp_path / "grid.png").size
@@ -124,20 +112,22 @@ def test_no_more_than_two_batches_are_held_and_the_grid_has_an_end(
     assert "10 images and grid.png of the first 3" in capsys.readouterr().err
 
 
-def test_conditions_of_the_runs_own_data_do_not_depend_on_the_batch_size(
-    run: Path, tmp_path: Path
+def test_validation_conditions_do_not_depend_on_the_batch_size(
+    stored_run: Path, tmp_path: Path
 ) -> None:
     for size in (1, 16):
-        assert draw(run, "num_samples=3", f"batch_size={size}", f"out={tmp_path}/{size}") == 0
+        assert (
+            draw(stored_run, "num_samples=3", f"batch_size={size}", f"out={tmp_path}/{size}") == 0
+        )
     for name in ("00000.png", "00001.png", "00002.png"):
         one, other = (np.asarray(Image.open(tmp_path / d / name), dtype=int) for d in ("1", "16"))
         assert abs(one - other).max() <= 1
 
 
-def test_two_samplings_get_two_folders(run: Path) -> None:
+def test_each_sample_command_gets_its_own_folder(stored_run: Path) -> None:
     for _ in range(2):
-        assert draw(run, "num_samples=1", "labels=1", "seed=9") == 0
-    folders = sorted((run / "samples").glob("samples-seed9*"))
+        assert draw(stored_run, "num_samples=1", "labels=1", "seed=9") == 0
+    folders = sorted((stored_run / "samples").glob("samples-seed9*"))
     assert [folder.name for folder in folders] == ["samples-seed9", "samples-seed9-2"]
     for folder in folders:
         assert names(folder) == ["00000.png", "grid.png"]
