@@ -119,14 +119,17 @@ def test_resume_refuses_a_checkpoint_of_the_other_stage(
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, foreign)
     _refused(capsys, runs, f"resume={foreign}", longer, words=("of no run of ldmlab",))
     shutil.copyfile(one, foreign)
-    words = ("foreign.ckpt is of another model", "only one of them has autoencoder.")
+    words = ("foreign.ckpt is a checkpoint of stage=autoencoder", "stage=diffusion is trained")
     _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
     checkpoint = torch.load(one, weights_only=True)
-    del checkpoint["metadata"]["identity"]  # as of a run from before it was kept
+    del checkpoint["metadata"]["stage"]  # as of 0.1
     torch.save(checkpoint, foreign)
-    words = ("foreign.ckpt is of another model", "Missing key")
     _refused(capsys, runs, f"resume={foreign}", "stage=diffusion", longer, words=words)
-    train(runs, f"resume={two}", longer)
+    # The checkpoint says of which stage it is, wherever it lies.
+    elsewhere = tmp_path / "autoencoder/a/checkpoints/last.ckpt"
+    elsewhere.parent.mkdir(parents=True)
+    shutil.copyfile(two, elsewhere)
+    train(runs, f"resume={elsewhere}", longer)
     assert "diffusion: continuing" in capsys.readouterr().err
     assert int(weights(runs, "autoencoder", "tiny")["steps"]) == 4
 

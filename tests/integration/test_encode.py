@@ -151,7 +151,7 @@ def test_frozen_text_encoder_states_are_cached(
     train_diffusion(Session.open(compose([*tokens, f"data.latents={latents}"])))
 
 
-def test_latent_cache_keeps_the_run_identity(runs: Path) -> None:
+def test_latent_cache_keeps_the_identity_of_stage_one(runs: Path) -> None:
     whole, cached = (opened(runs, *more) for more in ((), (f"data.latents={runs / 'latents'}",)))
     one, other = (stage_identity(each.cfg, AUTOENCODER_KEYS) for each in (whole, cached))
     assert one == other
@@ -166,8 +166,13 @@ def test_encode_uses_the_normalisation_of_a_diffusion_run(runs: Path, tmp_path: 
     own = f"codec.run={first.path}"
     encode(tmp_path, own, f"out={tmp_path / 'latents'}")
     second = train_diffusion(opened(tmp_path, own, f"data.latents={tmp_path / 'latents'}"))
+    # Trained on rounded latents is not trained on images: two runs, wherever the latents lie.
+    (tmp_path / "latents").rename(tmp_path / "moved")
+    session = opened(tmp_path, own, f"data.latents={tmp_path / 'moved'}")
+    assert train_diffusion(session).path == second.path
+    assert train_diffusion(opened(tmp_path, own)).path != second.path
     metadata = [read_checkpoint(r.checkpoints / "last.ckpt")["metadata"] for r in (first, second)]
-    cache = LatentCache(tmp_path / "latents" / "train")
+    cache = LatentCache(tmp_path / "moved" / "train")
     assert metadata[0]["codec"] == metadata[1]["codec"] == cache.manifest.codec
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.integration.conftest import STORED, unpack
 
 from ldmlab.apps.cli.main import main
 from ldmlab.apps.config.migrations import VERSION
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.training.resume import Resume
-
-STORED = sorted((Path(__file__).parents[1] / "data").glob("run_v*.tar.xz"))
 
 
 def test_every_version_of_the_configuration_has_a_stored_run() -> None:
@@ -27,13 +25,10 @@ def test_every_version_of_the_configuration_has_a_stored_run() -> None:
 @pytest.fixture(params=STORED, ids=lambda path: path.name.partition(".")[0])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The folder of one version's experiment, unpacked."""
-    folder = tmp_path / "runs"
-    with tarfile.open(request.param) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / request.param.name.partition(".")[0]
+    return unpack(request.param, tmp_path / "runs")
 
 
-def test_stored_run_of_each_version_samples_the_same_image(stored: Path, tmp_path: Path) -> None:
+def test_stored_run_draws_its_stored_image(stored: Path, tmp_path: Path) -> None:
     run = f"run={stored}/diffusion/latest"
     main(["sample", run, "labels=3", "num_samples=1", "seed=5", f"out={tmp_path}/out"])
     now, then = (
@@ -45,7 +40,7 @@ def test_stored_run_of_each_version_samples_the_same_image(stored: Path, tmp_pat
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
-def test_stored_run_of_each_version_resumes(stored: Path, stage: str) -> None:
+def test_stored_run_resumes(stored: Path, stage: str) -> None:
     run = find_run(stored / stage)
     assert load_config(run.config).config_version == VERSION
     before = Resume.at(run.checkpoints / "last.ckpt")

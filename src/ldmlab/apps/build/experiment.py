@@ -38,9 +38,8 @@ def build_data(cfg: DictConfig) -> tuple[BatchDataset, BatchDataset, DataSpec]:
         build(data.validation),
         data_spec(cfg),
         limit=data.limit,
-        # A run's configuration from before this key may be repeated.
-        validation_limit=data.get("validation_limit"),
-        in_memory=data.in_memory and data.get("latents") is None,
+        validation_limit=data.validation_limit,
+        in_memory=data.in_memory and data.latents is None,
         vocabulary=data.get("vocabulary"),
         vocabulary_size=data.vocabulary_size,
     )
@@ -127,8 +126,7 @@ def build_process(cfg: DictConfig) -> DiffusionProcess:
             build(cfg.parameterization),
             build(cfg.weighting),
             build(cfg.timestep_sampler),
-            # Runs of before this key existed were trained with the square.
-            cfg.stages.diffusion.get("loss_type", "l2"),
+            cfg.stages.diffusion.loss_type,
         )
     except ValueError as error:
         raise UserError(f"parameterization and schedule do not go together: {error}") from error

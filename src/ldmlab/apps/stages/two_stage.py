@@ -185,7 +185,7 @@ def normalize(session: Session, codec: Codec) -> None:
         UserError: Cached latents are not there, or are another codec's.
     """
     assert isinstance(codec, NormalizedCodec)
-    if (latents := session.cfg.data.get("latents")) is not None:
+    if (latents := session.cfg.data.latents) is not None:
         normalize_like(codec, Path(latents) / "train")
         return
     device = device_of(session.cfg)
@@ -202,7 +202,7 @@ def _latents(
 
     They are cached latents, latents held in memory, or images to encode at each step.
     """
-    if session.cfg.data.get("latents") is not None:
+    if session.cfg.data.latents is not None:
         train, validation = open_latents(session, codec, conditioner)
         check_conditions(train, session.train, conditioner, "leave data.latents out")
         return train, validation

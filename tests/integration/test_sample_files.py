@@ -1,0 +1,134 @@
+"""Where `ldmlab sample` writes, when, and what it refuses before it loads a model."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from ldmlab.apps.cli.main import main
+from ldmlab.apps.commands import sample
+
+
+def draw(stored_run: Path, *overrides: str) -> int:
+    """`ldmlab sample`; gives the exit code."""
+    try:
+        main(["sample", f"run={stored_run}", *overrides])
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("taken", ["00001.png", "100000.png", "grid.png"])
+def test_sample_refuses_to_overwrite_before_the_model_is_loaded(
+    stored_run: Path,
+    tmp_path: Path,
+    taken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sample, "restore", None)
+    (tmp_path / taken).touch()
+    (tmp_path / "notes.txt").touch()
+    assert draw(stored_run, f"out={tmp_path}") == 2
+    assert f"{taken} exists and is not overwritten" in capsys.readouterr().err
+    assert names(tmp_path) == sorted([taken, "notes.txt"])
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "proc"])
+def test_sample_refuses_an_unwritable_folder_before_the_model_is_loaded(
+    stored_run: Path,
+    tmp_path: Path,
+    out: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sample, "restore", None)
+    (tmp_path / "file").touch()
+    place = "/proc/ldmlab" if out == "proc" else f"{tmp_path}/{out}"
+    assert draw(stored_run, f"out={place}") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "cannot be written" in said and place in said
+
+
+def test_refused_sample_leaves_no_folder(stored_run: Path, tmp_path: Path) -> None:
+    before = names(stored_run / "samples")
+    assert draw(stored_run, "prompt=a digit") == 2  # a model of classes
+    assert draw(stored_run, "prompt=a digit", f"out={tmp_path}/new") == 2
+    assert names(stored_run / "samples") == before and names(tmp_path) == []
+
+
+def test_interrupted_sample_leaves_whole_images(
+    stored_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/whole") == 0
+    write, written = sample.save_picture, []
+
+    def interrupted(picture: Image.Image, path: Path) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(picture, path)
+
+    monkeypatch.setattr(sample, "save_picture", interrupted)
+    assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/cut") == 130
+    assert names(tmp_path / "cut") == ["00000.png", "00001.png", "00002.png"]
+    for name in names(tmp_path / "cut"):
+        pictures = [np.asarray(Image.open(tmp_path / d / name)) for d in ("cut", "whole")]
+        assert (pictures[0] == pictures[1]).all()
+
+
+def test_sample_memory_is_constant_and_its_grid_capped(
+    stored_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    convert, batches, most = sample.to_pil, {}, []
+
+    def counted(image: Tensor) -> Any:
+        batch = image if image._base is None else image._base
+        batches[id(batch)] = weakref.ref(batch)
+        most.append(sum(ref() is not None for ref in batches.values()))
+        return convert(image)
+
+    monkeypatch.setattr(sample, "to_pil", counted)
+    monkeypatch.setattr(sample, "GRID", 3)
+    assert draw(stored_run, "num_samples=10", "batch_size=2", f"out={tmp_path}") == 0
+    assert len(most) == 10 and max(most) <= 2
+    assert len(names(tmp_path)) == 11
+    width, height = Image.open(tmp_path / "grid.png").size
+    assert width > 3 * height  # one row
+    assert "10 images and grid.png of the first 3" in capsys.readouterr().err
+
+
+def test_validation_conditions_do_not_depend_on_the_batch_size(
+    stored_run: Path, tmp_path: Path
+) -> None:
+    for size in (1, 16):
+        assert (
+            draw(stored_run, "num_samples=3", f"batch_size={size}", f"out={tmp_path}/{size}") == 0
+        )
+    for name in ("00000.png", "00001.png", "00002.png"):
+        one, other = (np.asarray(Image.open(tmp_path / d / name), dtype=int) for d in ("1", "16"))
+        assert abs(one - other).max() <= 1
+
+
+def test_each_sample_command_gets_its_own_folder(stored_run: Path) -> None:
+    for _ in range(2):
+        assert draw(stored_run, "num_samples=1", "labels=1", "seed=9") == 0
+    folders = sorted((stored_run / "samples").glob("samples-seed9*"))
+    assert [folder.name for folder in folders] == ["samples-seed9", "samples-seed9-2"]
+    for folder in folders:
+        assert names(folder) == ["00000.png", "grid.png"]
+        shutil.rmtree(folder)
