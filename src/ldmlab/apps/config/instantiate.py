@@ -15,14 +15,15 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.config.conf_dir import targets
 from ldmlab.apps.config.suggest import did_you_mean
-from ldmlab.apps.config.values import check_arguments
+from ldmlab.apps.config.values import check_arguments, shown
 from ldmlab.core.errors import ArgumentError, UserError
 
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _FULL_KEY = re.compile(r"full_key: (\S+)")
 _DIRECTIVES = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
@@ -53,15 +54,15 @@ def build(node: DictConfig | Mapping[str, Any], /, **kwargs: Any) -> Any:
         raise UserError(f"{path} is incomplete: {str(error).splitlines()[0]}") from error
     if "_target_" not in plain:
         raise UserError(f"{path or 'the node'} has no _target_ to build")
-    _check(plain, path, kwargs)
+    _check(plain, path, kwargs, node)
     target = _resolve(plain["_target_"], path)
     inner = {key: value for key, value in plain.items() if key not in _DIRECTIVES}
-    with _under(path):
+    with _under(path, node):
         # Objects go past Hydra, which would copy them into a configuration.
         arguments = instantiate(inner, _convert_="all") | kwargs
         positional = instantiate(plain.get("_args_", []), _convert_="all")
         if plain.get("_partial_"):
-            return _Later(path, target, *positional, **arguments)
+            return _Later(node, target, *positional, **arguments)
         return target(*positional, **arguments)
 
 
@@ -73,54 +74,67 @@ def takes(node: DictConfig, name: str) -> bool:
 
 
 class _Later(functools.partial[Any]):
-    """A call that waits for its last arguments, and knows the key of those that it has."""
+    """A call that waits for its last arguments, and knows the keys of those that it has."""
 
-    path: str
+    node: DictConfig
 
-    def __new__(cls, path: str, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> _Later:
+    def __new__(
+        cls, node: DictConfig, make: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> _Later:
         self = super().__new__(cls, make, *args, **kwargs)
-        self.path = path
+        self.node = node
         return self
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        with _under(self.path):
+        with _under(str(self.node._get_full_key(None) or ""), self.node):
             return super().__call__(*args, **kwargs)
 
 
 @contextmanager
-def _under(path: str) -> Iterator[None]:
+def _under(path: str, node: DictConfig) -> Iterator[None]:
     """Tell what is wrong with arguments by the key that they were given under."""
     try:
         yield
     except InstantiationException as error:
         found = _FULL_KEY.search(str(error))
         key = f"{path}.{found[1]}".lstrip(".") if found else path
-        raise _told(error.__cause__ or error, key) from error
+        raise _told(error.__cause__ or error, key, node) from error
     except (TypeError, ValueError) as error:
-        raise _told(error, path) from error
+        raise _told(error, path, node) from error
 
 
-def _told(error: BaseException, path: str) -> Exception:
+def _told(error: BaseException, path: str, node: DictConfig) -> Exception:
     if isinstance(error, UserError) or not isinstance(error, TypeError | ValueError | ImportError):
         return error if isinstance(error, Exception) else UserError(f"{path}: {error}")
-    joint = "." if isinstance(error, ArgumentError) else ": "
-    return UserError(f"{path}{joint}{' '.join(str(error).split())}".lstrip(".: "))
+    if isinstance(error, ArgumentError):
+        key = typed_key(f"{path}.{error.argument}".lstrip("."), node)
+        return UserError(f"{key} must be {error.expects}; got {shown(error.value)}")
+    return UserError(f"{path}: {' '.join(str(error).split())}".lstrip(": "))
 
 
-def _check(tree: Any, path: str, kwargs: Mapping[str, Any]) -> None:
+def typed_key(key: str, node: DictConfig) -> str:
+    """The key that a user would type for a value: the one that an interpolation leads to."""
+    found: Any = node._get_root()
+    for part in key.split("."):
+        found = found._get_node(part) if isinstance(found, DictConfig) else None
+    source = _REFERENCE.fullmatch(str(found._value())) if isinstance(found, Node) else None
+    return key if source is None else typed_key(source[1], node)
+
+
+def _check(tree: Any, path: str, kwargs: Mapping[str, Any], node: DictConfig) -> None:
     """Refuse what does not exist, or is not taken, before the first object is built."""
     if isinstance(tree, list):
         for i, value in enumerate(tree):
-            _check(value, f"{path}[{i}]", {})
+            _check(value, f"{path}[{i}]", {}, node)
     if not isinstance(tree, Mapping):
         return
     arguments = {key: value for key, value in tree.items() if key not in _DIRECTIVES}
     for key, value in arguments.items():
-        _check(value, f"{path}.{key}".lstrip("."), {})
+        _check(value, f"{path}.{key}".lstrip("."), {}, node)
     if "_target_" in tree:
         target = _resolve(tree["_target_"], path)
         _check_signature(target, tree, arguments | dict(kwargs), path)
-        check_arguments(target, arguments, path)
+        check_arguments(target, arguments, path, lambda key: typed_key(key, node))
 
 
 def _resolve(target: Any, path: str) -> Callable[..., Any]:

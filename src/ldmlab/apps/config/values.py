@@ -59,13 +59,19 @@ def expected(annotation: Any, value: Any) -> str | None:
     return None
 
 
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
+def check_arguments(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    path: str,
+    typed: Callable[[str], str] = lambda key: key,
+) -> None:
     """Refuse values of another kind than a function's annotations name.
 
     Args:
         function: A class, a dataclass or a function.
         arguments: Plain values by name; names that it does not take are left to others.
         path: Dotted key of the table that holds them.
+        typed: What a user would type for a key.
 
     Raises:
         UserError: Naming key, kind and value.
@@ -73,7 +79,7 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], 
     hints = hints_of(function)
     for name, value in arguments.items():
         if words := expected(hints.get(name, Any), value):
-            key = f"{path}.{name}".lstrip(".")
+            key = typed(f"{path}.{name}".lstrip("."))
             raise UserError(f"{key} must be {words}; got {shown(value)}")
 
 
