@@ -20,7 +20,8 @@ from ldmlab.core.errors import UserError
 FREE = {
     "name", "resume", "config", "run_id", "trainer.strategy", "launcher.slurm.time",
     "logger.wandb.project", "logger.wandb.mode", "logger.wandb.group", "conditioner.encoder",
-    "perceptual.distance.net", "paths.runs", "paths.data", "data.cache", "config_version",
+    "perceptual.distance.net", "paths.runs", "paths.data", "data.cache", "data.root",
+    "config_version",
 }  # fmt: skip
 VERBS = ("config", "encode", "describe", "data", "verify", "convert", "sweep")
 GROUPS = (
@@ -58,13 +59,16 @@ def _refusal(cfg: DictConfig, key: str, value: Any) -> str:
     with open_dict(changed):
         OmegaConf.update(changed, key, value)
     with pytest.raises(UserError) as refused:
-        check_values(changed)
-        if key.startswith("data."):
-            build(changed.data.train)
-            build(changed.data.validation)
-        check_experiment(changed)
-        pytest.fail(f"{key}={value} was accepted")
+        _build_all(changed, key)
     return str(refused.value)
+
+
+def _build_all(cfg: DictConfig, key: str) -> None:
+    check_values(cfg)
+    if key.startswith("data."):
+        build(cfg.data.train)
+        build(cfg.data.validation)
+    check_experiment(cfg)
 
 
 def _check(cfg: DictConfig, key: str, value: Any) -> None:

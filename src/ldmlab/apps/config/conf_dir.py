@@ -71,6 +71,9 @@ def own_keys(verb: str) -> Iterator[tuple[str, str, str]]:
 
     Args:
         verb: A name, or a pattern of several.
+
+    Yields:
+        Dotted key, text of its value, and the comment behind it.
     """
     paths = sorted(conf_dir().glob(f"{verb}.yaml"))
     parents: list[str] = []

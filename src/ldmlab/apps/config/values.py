@@ -91,6 +91,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
             for base in reversed(function.__mro__):
                 found |= get_type_hints(base, include_extras=True)
             function = function.__init__
+        elif inspect.isclass(owner := getattr(function, "__self__", None)):
+            found |= hints_of(owner)  # a class method that hands arguments on to its constructor
         return found | get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return found
