@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.migrations import VERSION
-from ldmlab.apps.config.run_base import load_config
+from ldmlab.apps.config.run_base import TRUST_VARIABLE, load_config
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import masked, redact_values
+from ldmlab.core.errors import UserError
 
 SECRET = "0123456789abcdefsecret"
 
@@ -36,7 +37,11 @@ def test_secret_is_stored_as_its_variable_and_resolved_on_reading(
     kept: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    cfg = kept({"asked": "${oc.env:WANDB_API_KEY}", "typed": [f"s3://{SECRET}@host"]})
+    tree = {"asked": "${oc.env:WANDB_API_KEY}", "typed": [f"s3://{SECRET}@host"]}
+    with pytest.raises(UserError, match=r"trust=\[WANDB_API_KEY\]"):  # a stranger's run asks too
+        kept(tree)
+    monkeypatch.setenv(TRUST_VARIABLE, "WANDB_API_KEY")
+    cfg = kept(tree)
     assert cfg.asked == SECRET and cfg.typed[0] == f"s3://{SECRET}@host"
     monkeypatch.setenv("WANDB_API_KEY", "another one")
     assert cfg.asked == "another one"
