@@ -18,8 +18,9 @@ from ldmlab.apps.cli import main as cli
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.run_id import stage_identity
 from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
 from ldmlab.apps.stages.session import Session
-from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
+from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.conditioning.hf_text import HFText
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary

@@ -15,8 +15,9 @@ from ldmlab.apps.cli import main as cli
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
 from ldmlab.apps.stages.session import Session
-from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS, train_autoencoder, train_diffusion
+from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make

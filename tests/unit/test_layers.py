@@ -15,7 +15,7 @@ _LAYERS = (
 )
 
 _JUDGING = "evaluation.vistas.metrics"
-_READING = ("apps.commands.sample", "apps.commands.evaluate")
+_READING = ("apps.commands.sample", "apps.commands.evaluate", "apps.commands.encode")
 
 # One process per layer, forked from one that has torch already: its import takes seconds.
 _PROBE = """

@@ -16,8 +16,8 @@ from ldmlab.apps.build.experiment import (
     build_model,
 )
 from ldmlab.apps.config.instantiate import build as instantiate
+from ldmlab.apps.stages.codec import normalize
 from ldmlab.apps.stages.session import Session
-from ldmlab.apps.stages.two_stage import normalize
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.codec import NormalizedCodec
 from ldmlab.core.records import DataSpec

@@ -27,6 +27,7 @@ from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_conditioner
 from ldmlab.apps.commands.say import next_line
 from ldmlab.apps.config.run_id import run_id
+from ldmlab.apps.stages.codec import normalize, stage_one_codec
 from ldmlab.apps.stages.latents import (
     SPLITS,
     dataset_of,
@@ -36,7 +37,6 @@ from ldmlab.apps.stages.latents import (
     preprocessing,
 )
 from ldmlab.apps.stages.session import Session, console
-from ldmlab.apps.stages.two_stage import normalize, stage_one_codec
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError

@@ -20,7 +20,6 @@ from ldmlab.core.locks import locked
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
-from ldmlab.training.loggers.build import close_loggers
 
 # One process speaks for all.
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
@@ -77,7 +76,10 @@ class Session:
 
     def close(self, card: Mapping[str, Any] | None = None) -> None:
         """End the runs of the loggers, the metric card as their last word."""
-        close_loggers(self.loggers, card)
+        if self.loggers:
+            from ldmlab.training.loggers.build import close_loggers  # Lightning is slow to import
+
+            close_loggers(self.loggers, card)
         self.loggers = []
 
 

@@ -208,7 +208,7 @@ class Search:
         """The autoencoder that a trial of both stages needs; trials that agree on it share it."""
         if cfg.stage != "all" or cfg.codec.run is not None:
             return None
-        from ldmlab.apps.stages.two_stage import AUTOENCODER_KEYS
+        from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
 
         if not build(cfg.codec.module).func.learned:
             return None
