@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ldmlab.apps.commands.say import console, next_line
+from ldmlab.apps.commands.say import console, next_line, progress
 from ldmlab.apps.commands.tokenizer import make_tokenizer
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.instantiate import build
@@ -65,13 +64,12 @@ def _check(cfg: DictConfig) -> None:
     out = _new_folder(cfg)
     reports: dict[str, Report] = {}
     earlier: dict[bytes, str] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with progress() as bars:
         for split, data in splits.items():
             if isinstance(data, ImageDataset):
                 reports[split] = report = Report(damaged=getattr(data.source, "damaged", {}))
                 found = inspect(data, cfg.data.num_workers)
-                for finding in progress.track(found, total=len(data), description=split):
+                for finding in bars.track(found, total=len(data), description=split):
                     report.add(finding, earlier)
     for split, report in reports.items():
         _show(split, report, splits[split].classes)

@@ -12,20 +12,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_conditioner
-from ldmlab.apps.commands.say import next_line
+from ldmlab.apps.commands.say import next_line, progress
 from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.stages.codec import normalize, stage_one_codec
 from ldmlab.apps.stages.latents import (
@@ -85,10 +77,9 @@ def run(cfg: DictConfig) -> None:
     device = device_of(cfg)
     codec.to(device)
     conditioner.to(device)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate()
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with progress(_Rate(), on=console) as bars:
         for split, writer in writers.items():
-            _encode(session, split, writer, codec, conditioner, device, progress)
+            _encode(session, split, writer, codec, conditioner, device, bars)
     _conclude(session, out, writers)
 
 
@@ -152,7 +143,7 @@ def _encode(
     codec: Codec,
     conditioner: Conditioner,
     device: torch.device,
-    progress: Progress,
+    bars: Progress,
 ) -> None:
     """Write this process's missing shards of a split."""
     cfg = session.cfg
@@ -162,7 +153,7 @@ def _encode(
     if not shards:
         return
     total = views * sum(len(writer.manifest.rows(shard)) for shard in shards)
-    task = progress.add_task(split, total=total)
+    task = bars.add_task(split, total=total)
     loader: Any = batch_loader(
         dataset_of(session, split),
         (batch for shard in shards for batch in writer.batches(shard, cfg.batch_size)),
@@ -175,7 +166,7 @@ def _encode(
         for _ in range(count):
             batch = next(loaded).to(device, non_blocking=True)
             yield with_latents(conditioner.precompute(batch), codec.encode)
-            progress.advance(task, len(batch))
+            bars.advance(task, len(batch))
 
     line = max(1, len(shards) // 10)
     for number, shard in enumerate(shards, 1):

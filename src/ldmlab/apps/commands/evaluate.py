@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.build.experiment import build_data
+from ldmlab.apps.commands.say import progress
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
@@ -58,17 +57,11 @@ def write_card(
     # What was measured before under the same protocol stays beside what is measured now.
     before = card_of(cfg, restored) or {"metrics": {}, "measured": []}
     metrics: dict[str, Any] = dict(before["metrics"])
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress() as bars:
 
         def on_progress(name: str) -> OnProgress:
-            task = progress.add_task(name, total=None)
-            return lambda done, total: progress.update(task, completed=done, total=total)
+            task = bars.add_task(name, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
 
         if JUDGE in wanted:
             evaluation: Evaluation = build(cfg.evaluation)

@@ -5,8 +5,22 @@ from __future__ import annotations
 import shlex
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def progress(*further: ProgressColumn, on: Console = console) -> Progress:
+    """Bars with a name, a count, the time that is left, and further columns before that."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *further
+    return Progress(*columns, TimeRemainingColumn(), console=on)
 
 
 def next_line(verb: str, *overrides: str) -> str:
