@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Integer
-from omegaconf import open_dict
 from PIL.Image import Image
 from torch import Tensor
 
@@ -55,9 +54,7 @@ def load(
             of other packages.
     """
     cfg = load_config(find_run(run).config, trust)
-    with open_dict(cfg):
-        cfg.ema_std = ema_std
-    restored = restore(cfg, run)
+    restored = restore(cfg, run, ema_std)
     model = restored.model.to(device_to_show_on(cfg) if device is None else device)
     return Pipeline(model, restored.spec, build(cfg.sampler), build(cfg.guidance))
 

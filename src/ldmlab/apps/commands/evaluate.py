@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> None:
     Args:
         cfg: The run's configuration with this verb's keys on top.
     """
-    restored = restore(cfg, cfg.run)
+    restored = restore(cfg, cfg.run, cfg.ema_std)
     exists = restored.folder.card.is_file()
     seconds = restored.folder.read_card().get("wall_seconds", {}) if exists else {}
     card = write_card(cfg, restored, seconds, cfg.metrics)

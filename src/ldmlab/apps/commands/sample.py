@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
         cfg: The run's configuration with this verb's keys on top.
     """
     with image_folder(cfg) as out:
-        restored = restore(cfg, cfg.run)
+        restored = restore(cfg, cfg.run, cfg.ema_std)
         restored.model.to(device_to_show_on(cfg))
         conditions = ask(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)

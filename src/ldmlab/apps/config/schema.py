@@ -58,7 +58,7 @@ class Top:
     traceback: bool
     trust: list[str]
     format: Literal["table", "json"]
-    num_samples: Natural
+    num_samples: PositiveInt
     batch_size: PositiveInt
     prompt: str | None
     prompts: str | None

@@ -37,12 +37,14 @@ class Restored:
     step: int
 
 
-def restore(cfg: DictConfig, run: str | Path) -> Restored:
+def restore(cfg: DictConfig, run: str | Path, ema_std: float | None = None) -> Restored:
     """Build the model of a stage-two run with its averaged weights, on the CPU.
 
     Args:
         cfg: The run's configuration.
         run: Its folder, or one of its checkpoints.
+        ema_std: Deviation of the average's profile, of a run with `ema=post_hoc`; None for the
+            average that the run kept.
 
     Raises:
         UserError: The run has no checkpoint of stage two, or of another architecture; or it did
@@ -59,8 +61,7 @@ def restore(cfg: DictConfig, run: str | Path) -> Restored:
         )
     spec = spec_in(checkpoint)
     model = build_model(cfg, spec, build_codec(cfg, spec))
-    length = cfg.get("ema_std")
-    average = kept_average(state) if length is None else other_average(cfg, folder, length)
+    average = kept_average(state) if ema_std is None else other_average(cfg, folder, ema_std)
     weights = model_weights(state, average)
     load_weights(model, weights, f"{path} does not fit its configuration")
     return Restored(model.eval(), spec, folder, int(state["steps"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +84,9 @@ def value_of(run: RunFolder, metric: str) -> float | None:
     Returns:
         The value; None where the run has no such metric, or it is no finite number.
     """
-    card: Mapping[str, Mapping[str, float]] = {}
-    if run.card.is_file():
-        card = json.loads(run.card.read_text())["metrics"]
+    card: Mapping[str, Mapping[str, float]] = (
+        run.read_card()["metrics"] if run.card.is_file() else {}
+    )
     values = [float(card[metric]["value"])] if metric in card else []
     values = values or list(history(run, metric).values())
     return values[-1] if values and math.isfinite(values[-1]) else None
@@ -97,7 +96,7 @@ def metrics_of(run: RunFolder) -> list[str]:
     """Names of everything that `value_of` could find in a run."""
     names: list[str] = []
     if run.card.is_file():
-        names += json.loads(run.card.read_text())["metrics"]
+        names += run.read_card()["metrics"]
     names += {name for row in read_history(run.metrics).values() for name in row}
     return sorted(names)
 
