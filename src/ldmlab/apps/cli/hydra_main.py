@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,17 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
     folders = [Path(parsed.config_dir).absolute()] if parsed.config_dir else []
     if folders:
         sys.path.append(str(Path.cwd()))  # where the user's own classes lie, as for a script
-    _trust(folders, parsed.overrides)
+    with _trusting(folders, parsed.overrides):
+        return _compose_and_run(verb, arguments, parsed, folders)
+
+
+def _compose_and_run(
+    verb: Verb, arguments: Sequence[str], parsed: Any, folders: Sequence[Path]
+) -> int:
     request = request_of(verb, parsed.overrides)
     flags = [f"--config-dir={folder}" for folder in folders]
+    if parsed.config_name:
+        flags.append(f"--config-name={parsed.config_name}")
     restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))
     task = _Task(verb, [*program(verb), *flags], restore)
     name = parsed.config_name or request.name
@@ -124,14 +133,18 @@ def run(verb: Verb, arguments: Sequence[str]) -> int:
     return task.code
 
 
-def _trust(folders: Sequence[Path], overrides: Sequence[str]) -> None:
+@contextmanager
+def _trusting(folders: Sequence[Path], overrides: Sequence[str]) -> Iterator[None]:
     """What the user typed, or wrote in a folder of his own, he trusts: in jobs of this one too."""
     typed = [a.partition("=")[2] for a in overrides if key_of(a).endswith("_target_")]
     known = targets()
     names = sorted({*typed, *targets(folders)} - known)
-    if names:
-        before = filter(None, [os.environ.get(TRUST_VARIABLE)])
-        os.environ[TRUST_VARIABLE] = ",".join([*before, *names])
+    before = os.environ.get(TRUST_VARIABLE, "")
+    os.environ[TRUST_VARIABLE] = ",".join(filter(None, [before, *names]))
+    try:
+        yield
+    finally:
+        os.environ[TRUST_VARIABLE] = before
 
 
 def program(verb: Verb) -> list[str]:

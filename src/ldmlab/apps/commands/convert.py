@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ldmlab.apps.commands.read_foreign import read_table, read_tensors
 from ldmlab.apps.commands.say import console, next_line
-from ldmlab.apps.runs.export_run import take_out
+from ldmlab.apps.runs.export_run import export_run
 from ldmlab.apps.runs.import_run import write_run
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> None:
     out = Path(cfg.out).absolute()
     with console.status(f"{cfg[source]} to {out}"), new_folder(cfg.out) as folder:
         if source == "run":
-            take_out(cfg.run, folder, cfg.to, cfg.trust)
+            export_run(cfg.run, folder, cfg.to, cfg.trust)
         else:
             read = _import_compvis if source == "compvis" else _import_diffusers
             write_run(read(cfg), folder, out, Path(cfg[source]).name)

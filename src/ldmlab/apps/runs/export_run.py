@@ -17,7 +17,7 @@ from ldmlab.apps.runs.secrets import masked
 from ldmlab.core.files import write_json
 
 
-def take_out(run: str | Path, folder: Path, to: str, trust: Sequence[str] = ()) -> None:
+def export_run(run: str | Path, folder: Path, to: str, trust: Sequence[str] = ()) -> None:
     """Write the model of a run, with its averaged weights, into an empty folder.
 
     Args:
