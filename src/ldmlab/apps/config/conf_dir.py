@@ -12,7 +12,7 @@ import ldmlab
 # The groups that a trained model can be used with others of.
 EXCHANGEABLE = ("sampler", "guidance", "evaluation", "density", "trainer")
 # Read by another program, from where a user looks for it.
-_OF_OTHERS = ("sweep/wandb.yaml",)
+OF_OTHERS = ("sweep/wandb.yaml",)
 _TARGET = re.compile(r"^[^#\n]*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
 _PACKAGE = re.compile(r"\A#\s*@package\s+([\w.]+)")
 _KEY = re.compile(r"^( *)([\w.]+):(?:\s+([^#]*?))?(?:\s+#\s*(.*))?$")
@@ -92,4 +92,4 @@ def _targets_below(root: Path) -> frozenset[str]:
 
 
 def _other_programs(folder: Path) -> set[str]:
-    return {Path(name).stem for name in _OF_OTHERS if Path(name).parent.name == folder.name}
+    return {Path(name).stem for name in OF_OTHERS if Path(name).parent.name == folder.name}

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from ldmlab.apps.config.conf_dir import options
+from ldmlab.apps.config.conf_dir import OF_OTHERS, options
 from ldmlab.core.errors import UserError
 
 # A key whose last part is one of these holds free text or a path, never a number or a list.
@@ -49,8 +49,12 @@ def check_shape(argument: str) -> None:
         )
     groups, key = options(), key_of(argument)
     if "=" in argument and key:
-        if key in groups and argument.partition("=")[2] in ("", "null"):
-            raise UserError(f"{argument}: {key} needs one of its options: {', '.join(groups[key])}")
+        option = argument.partition("=")[2]
+        if key in groups and (option in ("", "null") or f"{key}/{option}.yaml" in OF_OTHERS):
+            listed = ", ".join(groups[key])
+            raise UserError(
+                f"{key} has no option '{option}': it needs one of its options: {listed}"
+            )
         return
     homes = [f"{group}={argument}" for group, names in groups.items() if argument in names]
     hint = f"; did you mean {' or '.join(homes)}?" if homes else ""

@@ -31,7 +31,7 @@ def test_compose_applies_values_and_groups(conf: Path) -> None:
         ("lr=1", "stages.diffusion.lr"),
         ("schedul=cosine", "did you mean schedule"),
         ("schedule=cosin", "did you mean cosine"),
-        ("schedule=null", "options: cosine, linear"),
+        ("schedule=null", "choose one of cosine, linear"),
         ("cosine", "did you mean schedule=cosine"),
         ("seed=1,2", "-m"),
         ("seed=007", "seed must be a whole number"),
