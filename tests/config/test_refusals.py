@@ -12,6 +12,7 @@ from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.conf_dir import conf_dir, options, package_of
 from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.overrides import is_text
 from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.config.suggest import leaves
 from ldmlab.core.errors import UserError
@@ -48,7 +49,8 @@ def _bad_value(value: Any) -> Any:
 def _keys(cfg: DictConfig, below: str = "") -> Iterator[tuple[str, Any]]:
     tree: Any = OmegaConf.to_container(cfg)  # an interpolation is a text, and no value of its own
     for key, value in leaves(tree):
-        if not key.startswith(below) or key in FREE or key.endswith(("_target_", "_partial_")):
+        free = key in FREE or key.endswith(("_target_", "_partial_")) or is_text(key)
+        if free or not key.startswith(below):
             continue
         if isinstance(value, bool | int | float) or (isinstance(value, str) and "$" not in value):
             yield key, value
@@ -65,9 +67,10 @@ def _refusal(cfg: DictConfig, key: str, value: Any) -> str:
 
 def _build_all(cfg: DictConfig, key: str) -> None:
     check_values(cfg)
-    if key.startswith("data."):
-        build(cfg.data.train)
+    if key.startswith("data.validation."):
         build(cfg.data.validation)
+    elif key.startswith("data."):
+        build(cfg.data.train)
     check_experiment(cfg)
 
 

@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Callable[[ldmlab.Pipeline], object], str]] = {
     "a size": (lambda p: p.sample("a", size=33), "size=33 must be a multiple of"),
     "size and image": (lambda p: p.sample("a", size=32, image="x"), "x cannot be read"),
     "no sampler": (lambda p: p.sample("a", sampler="dimm"), "did you mean"),
-    "no step": (lambda p: p.sample("a", steps=0), "steps=0"),
+    "no step": (lambda p: p.sample("a", steps=0), "steps must be a whole number above 0; got 0"),
     "no file": (lambda p: p.encode("gone.png"), "images=gone.png cannot be read"),
     "grey": (lambda p: p.encode(torch.zeros(1, 32, 32)), r"make it \[b, 3, h, w\]"),
     "counts": (lambda p: p.log_likelihood(torch.zeros(3, 3, 32, 32), ["a", "b"]), "2 conditions"),

@@ -270,8 +270,8 @@ def test_diffusers_process_without_counterpart_is_named(
     [
         ({"channels": 48, "num_heads": 1}, "network.channels=48"),
         ({"num_heads": 8, "attention_factors": [1]}, "network.num_heads=8"),
-        ({"num_heads": 1, "token_dim": 4, "resample_blocks": True}, "unet.resample_blocks"),
-        ({"num_heads": 1, "vector_dim": 4}, "unet.vector_dim"),
+        ({"num_heads": 1, "token_dim": 4, "resample_blocks": True}, "network.resample_blocks"),
+        ({"num_heads": 1, "vector_dim": 4}, "network.vector_dim"),
         ({"num_heads": 1, "num_res_blocks": 0}, "network.num_res_blocks=0"),
     ],
 )

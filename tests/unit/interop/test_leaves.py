@@ -71,7 +71,7 @@ def test_published_networks_export_to_diffusers(name: str) -> None:
     unet, autoencoder = model.network.backbone, model.codec.autoencoder
     vae = diffusers.VQModel if hasattr(autoencoder.bottleneck, "codes") else diffusers.AutoencoderKL
     if "churches" in name:
-        with pytest.raises(UserError, match=r"unet\.num_heads=8 has no counterpart"):
+        with pytest.raises(UserError, match=r"network\.num_heads=8 has no counterpart"):
             unet_config(unet)
         return
     plain = unet.token_dim is None

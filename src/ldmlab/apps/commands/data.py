@@ -54,7 +54,7 @@ def _specimen(cfg: DictConfig) -> str:
     """The data set that `data=` chose, found again by what it builds."""
     for name in FORMS:
         leaf = OmegaConf.load(conf_dir() / "data" / f"{name}.yaml")
-        if set(leaf) == set(cfg.data) and leaf.train == cfg.data.train:
+        if set(leaf) <= set(cfg.data) and leaf.train == cfg.data.train:
             return name
     raise UserError(f"data= must be one of {', '.join(FORMS)} to make a specimen of it")
 

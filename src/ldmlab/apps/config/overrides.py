@@ -52,9 +52,7 @@ def check_shape(argument: str) -> None:
         option = argument.partition("=")[2]
         if key in groups and (option in ("", "null") or f"{key}/{option}.yaml" in OF_OTHERS):
             listed = ", ".join(groups[key])
-            raise UserError(
-                f"{key} has no option '{option}': it needs one of its options: {listed}"
-            )
+            raise UserError(f"{key} has no option '{option}': choose one of {listed}")
         return
     homes = [f"{group}={argument}" for group, names in groups.items() if argument in names]
     hint = f"; did you mean {' or '.join(homes)}?" if homes else ""

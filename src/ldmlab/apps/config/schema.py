@@ -143,6 +143,10 @@ class Callbacks:
 class Data:
     """What every data set has: `data`, where no source takes it."""
 
+    root: Name | None
+    images: Name | None
+    masks: Name | None
+    captions: Name | None
     image_size: PositiveInt
     channels: PositiveInt
     num_classes: PositiveInt | None

@@ -84,9 +84,9 @@ def fit_stage(
         {"stage": stage, "identity": identity, "spec": asdict(session.spec), **metadata},
     )
     session.close()
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain: Any = masked(OmegaConf.to_container(cfg, resolve=True))
     session.loggers = [
-        *build_loggers(folder.path, stage, plain["logger"].get("wandb"), masked(plain)),
+        *build_loggers(folder.path, stage, plain["logger"].get("wandb"), plain),
         *further(cfg.logger, except_for=("wandb",), save_dir=str(folder.path)),
     ]
     stage_fit = StageFit(
