@@ -40,6 +40,7 @@ def test_runner_mistake_is_one_line_and_exits_2(arguments: tuple[str, ...], word
     assert ended.returncode == 2 and words in last and "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_runner_writes_figures_with_what_they_were_measured_on(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     ended = runner("sampler_overhead", "rounds=3", "--quick", "--out", str(out))
