@@ -238,6 +238,7 @@ def test_a_run_of_own_parts_needs_trust_elsewhere(run: Path, home: Path, tmp_pat
     assert code == 2 and "my_parts" in err
 
 
+@pytest.mark.slow
 def test_a_callback_typed_on_the_command_line_is_used(run: Path, home: Path) -> None:
     typed = "+callbacks.typed._target_=my_parts.Count"
     code, err = ldmlab(
