@@ -129,6 +129,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
+@pytest.mark.slow
 def test_contributing_recipes_train_and_sample(tree: Path) -> None:
     own = ["data=own", "conditioner=own", "sampler=own", "evaluation=none", "name=own"]
     tiny = [o for o in TINY if not o.startswith(("data.", "evaluation."))]
