@@ -11,14 +11,11 @@ from ldmlab.apps.build.meta import Blueprint
 from ldmlab.apps.config.instantiate import build
 
 
-def check_experiment(cfg: DictConfig) -> Blueprint:
+def check_experiment(cfg: DictConfig) -> None:
     """Build all that both stages are made of, without memory behind their weights.
 
     Args:
         cfg: A composed configuration.
-
-    Returns:
-        The parts.
 
     Raises:
         UserError: Something does not build, or does not go together.
@@ -41,4 +38,3 @@ def check_experiment(cfg: DictConfig) -> Blueprint:
         build(cfg.sampler).timesteps(blueprint.process.schedule)
         build(cfg.guidance)
         build(cfg.evaluation)
-    return blueprint

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.config.conf_dir import conf_dir, options, own_keys
 from ldmlab.apps.config.overrides import check_shape, key_of, parse, protect
-from ldmlab.apps.config.run_base import first_line, store_base
+from ldmlab.apps.config.run_base import OF_RUN, first_line, store_base
 from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.config.suggest import did_you_mean, flatten
 from ldmlab.core.errors import UserError
@@ -112,7 +112,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError:
     """What Hydra says of a failed composition, in one line that names the argument at fault."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        names = [name for name in error.options or () if name != "of_run"]
+        names = [name for name in error.options or () if name != OF_RUN]
         if names:
             return UserError(
                 f"{group} has no option '{option}'{did_you_mean(option, names)} "
@@ -128,7 +128,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError:
     while source is not None and not isinstance(source, OmegaConfBaseException):
         source = source.__cause__
     if source is not None and source.parent_node is not None:
-        return _explain_key(error, source, arguments)
+        return _explain_key(source, arguments)
     text = first_line(error)
     if "Ambiguous value" in text or "requires --multirun" in text or "Sweep" in text:
         several = next((a for a in arguments if _sweeps(a)), "an argument")
@@ -142,9 +142,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError:
     return UserError(text)
 
 
-def _explain_key(
-    error: Exception, source: OmegaConfBaseException, arguments: Sequence[str]
-) -> UserError:
+def _explain_key(source: OmegaConfBaseException, arguments: Sequence[str]) -> UserError:
     """A key that is not there, or holds another kind of thing."""
     key = str(source.full_key or source.key)
     typed = [key_of(argument) for argument in arguments]

@@ -32,19 +32,14 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"no config.yaml in {' or '.join(map(str, places))}: reinstall ldmlab")
 
 
-def options(further: Iterable[Path] = ()) -> dict[str, list[str]]:
-    """Every group with the names that can stand behind its equals sign.
-
-    Args:
-        further: Folders of configurations beside conf/.
-    """
-    found: dict[str, set[str]] = {}
-    for root in (conf_dir(), *further):
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            names = {leaf.stem for leaf in folder.glob("*.yaml")} - _other_programs(folder)
-            if names and folder.name != "hydra":
-                found.setdefault(folder.name, set()).update(names)
-    return {group: sorted(names) for group, names in sorted(found.items())}
+def options() -> dict[str, list[str]]:
+    """Every group of conf/ with the names that can stand behind its equals sign."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        names = {leaf.stem for leaf in folder.glob("*.yaml")} - _other_programs(folder)
+        if names and folder.name != "hydra":
+            found[folder.name] = sorted(names)
+    return found
 
 
 def package_of(group: str) -> str:
