@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from tests.mutation.table import Fault, read_tables, tables
 
 ROOT = Path(__file__).parents[2]
