@@ -40,10 +40,10 @@ _FILES = {
         stages:
           diffusion: {lr: 1.0e-4, betas: [0.9, 0.99], batch_size: 8, max_steps: 10, ema: true}
         """,
-    "schedule/cosine.yaml": "{timesteps: 1000, powers: [1, 2]}",
-    "schedule/linear.yaml": "{timesteps: 1000, first: 0.1}",
-    "sampler/ddim.yaml": "{steps: 50, eta: 0.0, seed: '${seed}'}",
-    "sampler/euler.yaml": "{steps: 20, churn: 1.0}",
+    "schedule/cosine.yaml": "{_target_: toy.Cosine, timesteps: 1000, powers: [1, 2]}",
+    "schedule/linear.yaml": "{_target_: toy.Linear, timesteps: 1000, first: 0.1}",
+    "sampler/ddim.yaml": "{_target_: toy.DDIM, steps: 50, eta: 0.0, seed: '${seed}'}",
+    "sampler/euler.yaml": "{_target_: toy.Euler, steps: 20, churn: 1.0}",
     "trainer/cpu.yaml": "{devices: 1, num_nodes: 1, accelerator: cpu}",
     "experiment/toy.yaml": "# @package _global_\nstages: {diffusion: {max_steps: 20}}",
     "sample.yaml": "run: ???\nprompt: null\nout: null\nnum_samples: 4",

@@ -27,6 +27,7 @@ from ldmlab.apps.config.conf_dir import conf_dir, targets
 from ldmlab.apps.config.overrides import key_of, unprotect
 from ldmlab.apps.config.run_base import TRUST_VARIABLE
 from ldmlab.apps.config.schema import check_values
+from ldmlab.apps.config.unread import check_read
 from ldmlab.apps.runs.jobs import Job, run_job, table
 from ldmlab.core.errors import UserError
 
@@ -67,6 +68,7 @@ class _Task:
             return None
         try:
             check_values(cfg)
+            check_read(cfg, self.verb.config)
             several = HydraConfig.get().mode == RunMode.MULTIRUN
             if several and not is_remote(self.verb, cfg):
                 overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]

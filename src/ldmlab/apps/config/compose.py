@@ -19,6 +19,7 @@ from ldmlab.apps.config.overrides import check_shape, key_of, parse, protect
 from ldmlab.apps.config.run_base import OF_RUN, first_line, store_base
 from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.config.suggest import did_you_mean, flatten
+from ldmlab.apps.config.unread import check_read
 from ldmlab.core.errors import UserError
 
 _REQUEST = "request"
@@ -31,10 +32,12 @@ class Request:
     Attributes:
         name: Name of the primary configuration.
         overrides: Arguments with their text protected.
+        verb: Name of the configuration in conf/ whose keys are read.
     """
 
     name: str
     overrides: tuple[str, ...]
+    verb: str
 
 
 def request(
@@ -60,10 +63,10 @@ def request(
     names = [] if base is None else [store_base(base)]
     names += [config_name] if base is None or config_name != "config" else []
     if len(names) == 1 and not extra:
-        return Request(names[0], overrides)
+        return Request(names[0], overrides, config_name)
     node = {"defaults": [*names, "_self_"], **(extra or {})}
     ConfigStore.instance().store(name=_REQUEST, node=node)
-    return Request(_REQUEST, overrides)
+    return Request(_REQUEST, overrides, config_name)
 
 
 def compose(
@@ -105,6 +108,7 @@ def compose_request(
     finally:
         GlobalHydra.instance().hydra = running
     check_values(cfg)
+    check_read(cfg, wanted.verb)
     return cfg
 
 

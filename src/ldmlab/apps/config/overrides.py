@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -32,7 +33,7 @@ def key_of(argument: str) -> str:
 
 def text_of(key: str, arguments: Iterable[str]) -> str | None:
     """The text that the arguments last give to `key`; None where they give none, or `null`."""
-    found = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
+    found = [_meant(key, a.partition("=")[2]) for a in arguments if key_of(a) == key]
     return found[-1] if found and found[-1] != "null" else None
 
 
@@ -81,6 +82,7 @@ def protect(argument: str) -> str:
     key, equals, text = argument.partition("=")
     if not equals or not is_text(key_of(argument)):
         return argument
+    text = _meant(key, text)
     # `null` empties a path; as a prompt it is a word like any other.
     if text == "null" and key.rpartition(".")[2] not in _PROMPTS:
         return argument
@@ -93,6 +95,15 @@ def unprotect(argument: str) -> str:
     if not is_text(key_of(argument)) or not text.startswith(("'", '"')):
         return argument
     return f"{key}={_unescape(str(OverridesParser.create().parse_override(argument).value()))}"
+
+
+def _meant(key: str, text: str) -> str:
+    """A path or a name without the quotes that Hydra's users put around it, `~` as the home."""
+    if key.rpartition(".")[2] in _PROMPTS:
+        return text
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    return str(Path(text).expanduser()) if text.startswith("~") else text
 
 
 def _escape(text: str) -> str:

@@ -35,6 +35,10 @@ Devices = Annotated[
         lambda x: x == "auto" or (bool(x) if isinstance(x, list) else x > 0),
     ),
 ]
+Strategy = Annotated[
+    dict[str, Any] | Literal["auto"],
+    Range("auto, or a table with a _target_ as of trainer=ddp and trainer=fsdp", bool),
+]
 # Not 16-mixed: fused optimisers unscale gradients inside their step, after they were clipped.
 # Not 64-true: Lightning converts a batch field by field, and a frozen record refuses.
 Precision = Literal["32-true", "bf16-mixed"]
@@ -118,13 +122,17 @@ class DiffusionStage(Stage):
 
 @dataclass
 class Trainer:
-    """`trainer`: what is checked of it here; Lightning checks its own arguments."""
+    """`trainer`: those arguments of Lightning's Trainer that have no key of their own elsewhere."""
 
     accelerator: Literal["cpu", "gpu", "cuda", "auto"]
     devices: Devices
     num_nodes: PositiveInt
+    strategy: Strategy
     log_every_n_steps: PositiveInt
     deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    detect_anomaly: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
 
 
 @dataclass
@@ -143,6 +151,8 @@ class Callbacks:
 class Data:
     """What every data set has: `data`, where no source takes it."""
 
+    train: dict[str, Any]
+    validation: dict[str, Any]
     root: Name | None
     images: Name | None
     masks: Name | None
@@ -184,6 +194,7 @@ class Density:
 class Codec:
     """`codec`: where its weights are, and what it is normalised on."""
 
+    module: dict[str, Any]
     run: str | None
     num_images: Natural
 
@@ -192,6 +203,7 @@ class Codec:
 class Perceptual:
     """`perceptual`: the weight beside the distance of pixels."""
 
+    distance: dict[str, Any]
     weight: NonNegative
 
 
@@ -200,7 +212,12 @@ class Slurm:
     """`launcher.slurm`."""
 
     script: str | None
+    partition: str | int | None
+    account: str | int | None
+    time: str | int | None
     cpus_per_task: PositiveInt
+    memory: str | int | None
+    options: dict[str, Any]
 
 
 @dataclass
@@ -210,6 +227,30 @@ class Sweep:
     metric: str | None
     direction: Literal["minimize", "maximize"]
     space: dict[str, str]
+    sampler: dict[str, Any]
+    pruning: dict[str, Any] | None
+
+
+@dataclass
+class Paths:
+    """`paths`."""
+
+    runs: Name
+    data: Name
+
+
+@dataclass
+class Launcher:
+    """`launcher`."""
+
+    slurm: dict[str, Any] | None
+
+
+@dataclass
+class Logger:
+    """`logger`: beside it, the user's own tables with a `_target_`."""
+
+    wandb: dict[str, Any] | None
 
 
 SCHEMA: dict[str, Callable[..., Any]] = {
@@ -223,8 +264,11 @@ SCHEMA: dict[str, Callable[..., Any]] = {
     "density": Density,
     "codec": Codec,
     "perceptual": Perceptual,
+    "launcher": Launcher,
     "launcher.slurm": Slurm,
     "sweep": Sweep,
+    "paths": Paths,
+    "logger": Logger,
 }
 _OPTIONAL = ("launcher.slurm",)
 

@@ -78,7 +78,11 @@ def on_run(run_config: DictConfig, arguments: list[str]) -> DictConfig:
 def test_compose_on_run_accepts_another_sampler_and_its_values(run_config: DictConfig) -> None:
     overrides = ["run=here", "sampler=euler", "sampler.churn=0.5", "prompt=a, b", "seed=3"]
     cfg = on_run(run_config, overrides)
-    assert OmegaConf.to_container(cfg.sampler) == {"steps": 20, "churn": 0.5}
+    assert OmegaConf.to_container(cfg.sampler) == {
+        "_target_": "toy.Euler",
+        "steps": 20,
+        "churn": 0.5,
+    }
     assert (cfg.prompt, cfg.seed, cfg.num_samples) == ("a, b", 3, 4)
     assert cfg.schedule.first == 0.1
     assert "steps" in run_config.sampler and "churn" not in run_config.sampler

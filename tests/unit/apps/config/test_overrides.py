@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ldmlab.apps.config.compose import compose
-from ldmlab.apps.config.overrides import parse, protect, unprotect
+from ldmlab.apps.config.overrides import parse, protect, text_of, unprotect
 from ldmlab.core.errors import UserError
 
 # Texts that Hydra's grammar would refuse, split or change.
@@ -74,3 +74,25 @@ def test_key_deletion_is_refused(argument: str) -> None:
 def test_unreadable_arguments_are_refused(argument: str) -> None:
     with pytest.raises(UserError):
         parse(argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ('paths.runs="/a b"', "/a b"),
+        ("paths.runs='/a b'", "/a b"),
+        ("paths.runs=~/runs", str(Path.home() / "runs")),
+        ("data.root=~", str(Path.home())),
+        ("prompt=~ a wave ~", "~ a wave ~"),
+        ('prompt="quoted"', '"quoted"'),
+        ("run_id=1.10", "1.10"),
+        ("run_id=2024_01_02", "2024_01_02"),
+        ("run_id=0x1f", "0x1f"),
+        ("run_id=1e5", "1e5"),
+        ("run_id=null", None),
+    ],
+)
+def test_text_is_what_a_user_means_by_it(argument: str, value: str | None) -> None:
+    assert parse(argument).value() == value
+    key = argument.partition("=")[0]
+    assert text_of(key, [argument]) == value
