@@ -185,6 +185,7 @@ class BitsPerDim:
 class Density:
     """`density` of `ldmlab evaluate`."""
 
+    network: dict[str, Any] | None
     max_steps: PositiveInt
     batch_size: PositiveInt
     lr: Positive

@@ -63,12 +63,12 @@ def fit_stage(
     resume = resume_from(cfg, stage, folder)
     spent = 0.0
     if resume is not None:
+        check_same(resume, identity, session.spec)
         spent = folder.read_seconds()
         if resume.step >= options.max_steps:
             console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
             session.seconds[stage] = spent
             return
-        check_same(resume, identity, session.spec)
         console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
     if is_main_process():
         folder.write_config(cfg)

@@ -22,7 +22,7 @@ class Counts:
     Attributes:
         wanted: Samples of each shard that pass the filters.
         total: Samples in all.
-        skipped: Keys without an image, in all.
+        skipped: Keys without an image, and images beside a key's first, in all.
         damaged: What keeps shards from being read to their end, by their positions.
     """
 

@@ -155,8 +155,8 @@ class Shards:
             )
         if found.skipped:
             warnings.warn(
-                f"{self.root}: keys without an image of their own: {found.skipped:,} (a key is "
-                "what stands before the first dot)",
+                f"{self.root}: keys without an image of their own, or images beside a key's "
+                f"first: {found.skipped:,} (a key is what stands before the first dot)",
                 stacklevel=3,
             )
 

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ _PLACES = [
 ROW = np.dtype([*_PLACES, *FACTS])
 """A sample: where its parts' bytes lie (0: it lacks that part), and what filters ask for."""
 
-_VERSION = 2
+_VERSION = 3
 _PROCESSES = 8
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Shard:
     Attributes:
         rows: Its samples, of type `ROW`.
         damage: What keeps it from being read to its end; None where nothing does.
-        skipped: Number of keys without an image.
+        skipped: Number of keys without an image, and of images beside a key's first.
     """
 
     rows: np.ndarray
@@ -143,28 +143,44 @@ def read_shard(file: BinaryIO, name: str) -> Shard:
         file: The shard.
         name: What the user calls it.
     """
-    keys: dict[str, dict[str, Member]] = {}
+    keys: dict[str, list[dict[str, Member]]] = {}
     damage = None
     try:
         for member in walk(file, name, 0, os.fstat(file.fileno()).st_size):
             folder, _, base = member.name.rpartition("/")
             stem, _, extension = base.partition(".")
-            kind = _KINDS.get(extension.lower())
-            if kind is not None and member.size < 2**32:
-                keys.setdefault(f"{folder}/{stem}", {})[kind] = member
-            elif stem and _KINDS.get(extension.lower().rpartition(".")[2]) == IMAGE:
-                keys.setdefault(f"{folder}/{stem}", {})  # an image, but not the key's
+            extension = extension.lower()
+            if extension in _KINDS and member.size < 2**32:
+                samples = keys.setdefault(f"{folder}/{stem}", [])
+                if not samples or extension in samples[-1]:
+                    samples.append({})  # a key that comes again is another sample's
+                samples[-1][extension] = member
+            elif stem and _KINDS.get(extension.rpartition(".")[2]) == IMAGE:
+                keys.setdefault(f"{folder}/{stem}", [{}])  # an image, but not the key's
     except UserError as error:
         damage = str(error)
     except OSError as error:
         damage = f"{name} cannot be read ({error.strerror})"
-    found = [parts for parts in keys.values() if IMAGE in parts]
+    every = [_by_kind(parts) for samples in keys.values() for parts in samples]
+    found = [parts for parts, _ in every if IMAGE in parts]
     rows = np.zeros(len(found), ROW)
     for row, parts in zip(rows, found, strict=True):
         for kind, member in parts.items():
             row[kind], row[f"{kind}_size"] = member.offset, member.size
         read_facts(row, _bytes(file, parts.get(JSON)), _bytes(file, parts.get(TEXT)))
-    return Shard(rows, damage, len(keys) - len(found))
+    more = sum(count for _, count in every)
+    return Shard(rows, damage, len(every) - len(found) + more)
+
+
+def _by_kind(parts: Mapping[str, Member]) -> tuple[dict[str, Member], int]:
+    """The members of a sample by what they are, and how many images beside its first one."""
+    found: dict[str, Member] = {}
+    more = 0
+    for extension, member in parts.items():
+        kind = _KINDS[extension]
+        more += kind in found
+        found.setdefault(kind, member)
+    return found, more
 
 
 def index_file(folder: Path, shard: LocalShard | RemoteShard) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from ldmlab.data.images.decode import BrokenFileError
 BLOCK = tarfile.BLOCKSIZE
 """Bytes of a header; a member's data follows it."""
 
+_EMPTY = tarfile.RECORDSIZE  # what tar writes where there is nothing to write
+_CHUNK = 1 << 20
 _LONG_NAME = b"L"
 _PAX = b"x"
 _PAX_GLOBAL = b"g"
@@ -72,14 +75,20 @@ def walk(file: BinaryIO, path: str, offset: int, end: int) -> Iterator[Member]:
     Raises:
         UserError: It is no tar archive, or ends within a member.
     """
+    begin = offset
     name: str | None = None
     if offset + BLOCK > end:
         raise UserError(f"{path} is no tar archive: it is too short")
+    found: dict[str, Member] = {}
+    count = 0
     while offset + BLOCK <= end:
         file.seek(offset)
         block = file.read(BLOCK)
         if not block.strip(b"\0"):
-            return
+            # The end of an archive, behind which another may have been joined to it.
+            offset = _after_zeros(file, offset, end)
+            continue
+        count += 1
         data = offset + BLOCK
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -93,11 +102,39 @@ def walk(file: BinaryIO, path: str, offset: int, end: int) -> Iterator[Member]:
                 name = _long_name(header.type, file.read(header.size)) or name
         except (tarfile.HeaderError, ValueError) as error:
             raise UserError(f"{path} is no uncompressed tar archive at byte {offset}") from error
+        label = name or header.name
         if header.isreg():
-            yield Member(name or header.name, data, header.size)
+            found[label] = Member(label, data, header.size)
+            yield found[label]
+        elif header.islnk() or header.issym():
+            # tar writes a file once, and what is the same file elsewhere by its name.
+            yield _linked(found, header, Member(label, data, 0))
         if not named and header.type != _PAX_GLOBAL:
             name = None
         offset = data + (header.size + BLOCK - 1) // BLOCK * BLOCK
+    if not count and end - begin > _EMPTY:
+        raise UserError(f"{path} is no tar archive: it holds nothing but zeros")
+
+
+def _after_zeros(file: BinaryIO, offset: int, end: int) -> int:
+    """The first block behind some zeros that holds anything else."""
+    while offset < end:
+        file.seek(offset)
+        chunk = file.read(min(_CHUNK, end - offset))
+        if rest := chunk.lstrip(b"\0"):
+            return offset + (len(chunk) - len(rest)) // BLOCK * BLOCK
+        offset += len(chunk)
+        if not chunk:
+            break
+    return end
+
+
+def _linked(found: Mapping[str, Member], header: tarfile.TarInfo, empty: Member) -> Member:
+    """What a link stands for, under its own name; an empty file where that is not before it."""
+    name = header.linkname
+    if header.issym():
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(empty.name), name))
+    return replace(found.get(name, empty), name=empty.name)
 
 
 def name_in(header: bytes) -> str:
