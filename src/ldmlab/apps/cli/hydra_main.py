@@ -27,8 +27,8 @@ from ldmlab.apps.config.conf_dir import conf_dir, targets
 from ldmlab.apps.config.overrides import key_of, unprotect
 from ldmlab.apps.config.run_base import TRUST_VARIABLE
 from ldmlab.apps.config.schema import check_values
-from ldmlab.apps.runs.jobs import Job, run_job, table
 from ldmlab.core.errors import UserError
+from ldmlab.core.jobs import Job, run_job, table
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 

@@ -18,8 +18,9 @@ from ldmlab.apps.config.conf_dir import conf_dir, options, own_keys
 from ldmlab.apps.config.overrides import check_shape, key_of, parse, protect
 from ldmlab.apps.config.run_base import OF_RUN, first_line, store_base
 from ldmlab.apps.config.schema import check_values
-from ldmlab.apps.config.suggest import did_you_mean, flatten
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import flatten
+from ldmlab.core.suggest import did_you_mean
 
 _REQUEST = "request"
 

@@ -28,8 +28,8 @@ from ldmlab.apps.config.conf_dir import (
 )
 from ldmlab.apps.config.migrations import migrate
 from ldmlab.apps.config.overrides import key_of
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
 
 OF_RUN = "of_run"
 TRUST_VARIABLE = "LDMLAB_TRUST"

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.config.suggest import leaves
+from ldmlab.core.nested import leaves
 
 _DIGITS = 10
 

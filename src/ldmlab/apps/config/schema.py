@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldmlab.apps.config.values import (
+from ldmlab.core.arguments import (
     Betas,
     Name,
     Natural,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.apps.runs.folder import LATEST, RunFolder
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
 
 
 def find_run(path: str | os.PathLike[str]) -> RunFolder:

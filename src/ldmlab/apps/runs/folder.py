@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.runs.environment import describe_environment
 from ldmlab.apps.runs.secrets import writable
+from ldmlab.core.environment import describe_environment
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import sweep_partial, told_if_unwritable, write_json, write_text
 

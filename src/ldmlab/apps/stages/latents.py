@@ -11,11 +11,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.config.run_id import identifying
-from ldmlab.apps.config.suggest import leaves
 from ldmlab.apps.stages.session import Session
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import leaves
 from ldmlab.data.images.dataset import image_dataset_of
 from ldmlab.data.images.source import identity_of
 from ldmlab.data.latents.dataset import LatentCache, read_manifest

@@ -16,13 +16,13 @@ from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
 from ldmlab.apps.runs.folder import RunFolder
-from ldmlab.apps.runs.jobs import run_job
 from ldmlab.apps.runs.secrets import writable
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Claim, Study, import_optuna
 from ldmlab.apps.sweep.trial import StageOne, Watch, last_words, metrics_of, value_of
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_text
+from ldmlab.core.jobs import run_job
 
 PROGRAM = (sys.executable, "-m", "ldmlab", "train")
 SHOWN_TRIALS = 10

@@ -9,8 +9,8 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSw
 
 from ldmlab.apps.config.conf_dir import options
 from ldmlab.apps.config.overrides import parse
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

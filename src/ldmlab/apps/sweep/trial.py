@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldmlab.apps.runs.folder import RunFolder
-from ldmlab.apps.runs.jobs import Job, run_job
 from ldmlab.core.history import read_history
+from ldmlab.core.jobs import Job, run_job
 from ldmlab.core.locks import locked
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.verbs import VERBS
 from ldmlab.apps.config.compose import compose, compose_request
 from ldmlab.apps.config.conf_dir import options
-from ldmlab.apps.runs.jobs import run_job
 from ldmlab.apps.sweep import search as sweep
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Study
 from ldmlab.core.errors import UserError
+from ldmlab.core.jobs import run_job
 
 
 def compose_search(arguments: list[str]) -> DictConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -25,20 +24,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A closing clause `; did you mean ...?`, empty when nothing is near."""
     names = nearest(word, known)
     return f"; did you mean {' or '.join(names)}?" if names else ""
-
-
-def flatten(tree: Any, prefix: str = "") -> Iterable[str]:
-    """Dotted names of every node of nested dictionaries, inner ones included."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield f"{prefix}{key}"
-            yield from flatten(value, f"{prefix}{key}.")
-
-
-def leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Every value of nested tables with its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
