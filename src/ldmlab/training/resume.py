@@ -9,7 +9,8 @@ from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from ldmlab.core.checkpoint_file import read_checkpoint, stage_of, write_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint, write_checkpoint
+from ldmlab.core.checkpoint_keys import stage_of
 from ldmlab.core.errors import UserError
 
 

@@ -10,11 +10,11 @@ from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_codec
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.find import find_checkpoint
-from ldmlab.apps.runs.init_weights import autoencoder_weights, codec_weights
 from ldmlab.apps.stages.latents import normalize_like
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
+from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights
 from ldmlab.core.errors import UserError
 from ldmlab.data.sampling.datasets import Subset, in_order
 
