@@ -38,10 +38,10 @@ def run(cfg: DictConfig) -> int:
     published = read_published(path)
     names = _chosen(cfg.only, published)
     steps = track(names, "verifying", console=Console(stderr=True), transient=True)
-    blueprints = ((name, draw_blueprint(compose([f"experiment={name}"]))) for name in steps)
-    findings = [
-        finding for name, drawn in blueprints for finding in compare(drawn, published[name])
-    ]
+    findings: list[Finding] = []
+    for name in steps:
+        blueprint = draw_blueprint(compose([f"experiment={name}"]))
+        findings += compare(name, blueprint, published[name])
     wrong = [finding for finding in findings if not finding.agrees]
     if cfg.format == "json":
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -10,21 +10,19 @@ from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_codec
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.find import find_checkpoint
-from ldmlab.apps.stages.latents import normalize_like
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights
 from ldmlab.core.errors import UserError
 from ldmlab.data.sampling.datasets import Subset, in_order
+from ldmlab.training.latents import encoded_at_once, normalize_like
 
 # What decides the result of stage one, and so names its run.
 AUTOENCODER_KEYS = (
     "seed", "data", "~data.in_memory", "autoencoder", "bottleneck", "discriminator", "perceptual",
     "optimizer", "lr_schedule", "scale_lr", "stages.autoencoder",
 )  # fmt: skip
-
-ENCODED_PIXELS = 250 * 32 * 32
 
 
 def stage_one_codec(session: Session) -> tuple[Codec, bool]:
@@ -87,13 +85,8 @@ def normalize(session: Session, codec: Codec) -> None:
     device = device_of(session.cfg)
     codec.to(device)
     count = min(session.cfg.codec.num_images, len(session.train))
-    first = in_order(Subset(session.train, count), encoded_at_once(session))
+    first = in_order(Subset(session.train, count), encoded_at_once(session.spec.image_size))
     codec.normalize_on(batch.image.to(device) for batch in first if batch.image is not None)
-
-
-def encoded_at_once(session: Session) -> int:
-    """How many images the codec takes at once: as many pixels as 250 images of 32 x 32."""
-    return max(1, ENCODED_PIXELS // session.spec.image_size**2)
 
 
 def _own_stage_one(session: Session) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import torch
 
@@ -14,25 +15,18 @@ from ldmlab.apps.build.experiment import (
     build_model,
 )
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.config.run_id import name_of_run, stage_identity
+from ldmlab.apps.config.run_id import name_of_run, split_identity, stage_identity
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import start_autoencoder, start_network
-from ldmlab.apps.stages.codec import AUTOENCODER_KEYS, encoded_at_once, normalize, stage_one_codec
+from ldmlab.apps.stages.codec import AUTOENCODER_KEYS, normalize, stage_one_codec
 from ldmlab.apps.stages.fit_stage import fit_stage
-from ldmlab.apps.stages.latents import check_conditions, open_latents, stored_form
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.core.records import Batch
-from ldmlab.data.sampling.datasets import (
-    BatchDataset,
-    InMemory,
-    check_memory,
-    in_order,
-    with_latents,
-)
+from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
+from ldmlab.training.latents import stored_form
 
 # What decides the result of stage two, and so names its run.
 DIFFUSION_KEYS = (
@@ -122,23 +116,19 @@ def _latents(
 
     They are cached latents, latents held in memory, or images to encode at each step.
     """
-    if session.cfg.data.latents is not None:
-        train, validation = open_latents(session, codec, conditioner)
-        check_conditions(train, session.train, conditioner, "leave data.latents out")
+    cfg = session.cfg
+    encoders = session.encoders(codec, conditioner)
+    if cfg.data.latents is not None:
+        train, validation = (
+            encoder.open_cache(
+                Path(cfg.data.latents) / split, split_identity(cfg, split), split == "train"
+            )
+            for split, encoder in encoders.items()
+        )
+        encoders["train"].check_conditions(train, "leave data.latents out")
         return train, validation
-    if session.cfg.data.in_memory:
-        device = device_of(session.cfg)
-        codec.to(device)
-
-        def encoded(batch: Batch) -> Batch:
-            return with_latents(batch.to(device), codec.encode).to("cpu")
-
-        first = encoded(session.train.__getitems__([0]))
-        mend = "set data.in_memory=false"
-        check_conditions(InMemory([first]), session.train, conditioner, mend)
-        check_memory(first, len(session.train), "latents")
-        batches = in_order(session.train, encoded_at_once(session))
-        return InMemory([encoded(batch) for batch in batches], session.train), session.validation
+    if cfg.data.in_memory:
+        return encoders["train"].held(device_of(cfg)), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(
