@@ -80,9 +80,18 @@ def check_arguments(
     Raises:
         UserError: Naming key, kind and value.
     """
-    hints = hints_of(function)
-    for name, value in arguments.items():
-        if words := expected(hints.get(name, Any), value):
+    check_kinds(hints_of(function), arguments, path, typed)
+
+
+def check_kinds(
+    kinds: Mapping[str, Any],
+    values: Mapping[str, Any],
+    path: str,
+    typed: Callable[[str], str] = lambda key: key,
+) -> None:
+    """Refuse values of another kind than the annotations of their names; see `check_arguments`."""
+    for name, value in values.items():
+        if words := expected(kinds.get(name, Any), value):
             key = typed(f"{path}.{name}".lstrip("."))
             raise UserError(f"{key} must be {words}; got {shown(value)}")
 
