@@ -13,13 +13,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ldmlab.api.inputs import conditions_of
-from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.asked import one_condition
+from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import to_pil
 from ldmlab.core.random import SampleNoise, derive_seed
@@ -56,8 +56,10 @@ def load(
     """
     cfg = load_config(find_run(run).config, trust)
     restored = restore(cfg, run, ema_std)
-    model = restored.model.to(device_to_show_on(cfg) if device is None else device)
-    return Pipeline(model, restored.spec, build(cfg.sampler), build(cfg.guidance))
+    if device is None:
+        device = device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices)
+    model, sampler, guidance = restored.model.to(device), build(cfg.sampler), build(cfg.guidance)
+    return Pipeline(model, restored.spec, sampler, guidance)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -24,3 +25,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A closing clause `; did you mean ...?`, empty when nothing is near."""
     names = nearest(word, known)
     return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+def nothing_at(path: Path) -> str:
+    """Say how far a missing path exists, and what it could have been."""
+    nearest = next(parent for parent in path.absolute().parents if parent.is_dir())
+    missing = path.absolute().relative_to(nearest).parts[0]
+    names = [entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")]
+    hint = did_you_mean(missing, names)
+    if not hint:
+        hint = f", which holds {', '.join(sorted(names)[:5]) or 'nothing'}"
+    return f"there is no {path}: no '{missing}' in {nearest}{hint}"

@@ -7,13 +7,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from ldmlab.apps.commands.say import console, next_line, progress
 from ldmlab.apps.commands.tokenizer import make_tokenizer
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.instantiate import build
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import check_new, write_json
 from ldmlab.core.image_grid import save_picture
+from ldmlab.core.terminal import console, next_line, progress
 from ldmlab.data.images.dataset import ImageDataset
 from ldmlab.data.images.inspect import inspect
 from ldmlab.data.images.preview import preview

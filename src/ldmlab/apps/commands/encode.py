@@ -13,16 +13,16 @@ from omegaconf import DictConfig
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_conditioner
-from ldmlab.apps.commands.say import next_line, progress
 from ldmlab.apps.config.run_id import run_id, split_identity
 from ldmlab.apps.stages.codec import normalize, stage_one_codec
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
 from ldmlab.core.processes import is_main_process
+from ldmlab.core.terminal import next_line, progress
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> None:
         split: _writer(cfg, encoder, split, out / split) for split, encoder in encoders.items()
     }
     _check_room(out, writers.values())
-    device = device_of(cfg)
+    device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
     codec.to(device)
     conditioner.to(device)
     with progress(_Rate(), on=console) as bars:

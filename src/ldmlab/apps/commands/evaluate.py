@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.build.experiment import build_data
-from ldmlab.apps.commands.say import progress
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.core.device import device_to_show_on
+from ldmlab.core.terminal import progress
 from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
@@ -50,7 +50,7 @@ def write_card(
         The card.
     """
     started = time.monotonic()
-    restored.model.to(device_to_show_on(cfg))
+    restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
     subject = _subject(cfg, restored)
     # What was measured before under the same protocol stays beside what is measured now.
     before = card_of(cfg, restored) or {"metrics": {}, "measured": []}

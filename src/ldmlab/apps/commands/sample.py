@@ -7,17 +7,17 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
-from ldmlab.apps.build.device import device_to_show_on
-from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.conditioning.asked import asked_conditions, one_condition, read_prompts
+from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_folder import image_folder
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
 from ldmlab.core.records import Batch
+from ldmlab.core.terminal import console
 from ldmlab.data.sampling.datasets import Cycle
 from ldmlab.models.drawing import Drawing, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
     samples = find_run(cfg.run).samples
     with image_folder(cfg.out, samples, cfg.prompt, cfg.seed) as out:
         restored = restore(cfg, cfg.run, cfg.ema_std)
-        restored.model.to(device_to_show_on(cfg))
+        restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
         conditions = _conditions(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
         drawing = _drawing(cfg, restored, weak)

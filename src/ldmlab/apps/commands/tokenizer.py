@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 from rich.progress import track
 
-from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
 from ldmlab.conditioning.vocabulary import BERT_TOKENS
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import train_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import check_new
+from ldmlab.core.terminal import console
 from ldmlab.data.sampling.datasets import BatchDataset
 
 _AT_ONCE = 1000

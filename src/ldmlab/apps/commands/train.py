@@ -7,13 +7,13 @@ from rich.table import Table
 
 from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.commands.evaluate import card_of, is_judged, write_card
-from ldmlab.apps.commands.say import next_line
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.core.jobs import report
 from ldmlab.core.processes import is_main_process
+from ldmlab.core.terminal import next_line
 
 _WISH = 200  # characters of a caption that are shown
 

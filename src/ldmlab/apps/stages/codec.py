@@ -6,7 +6,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_codec
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.find import find_checkpoint
@@ -14,6 +13,7 @@ from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights
+from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
 from ldmlab.data.sampling.datasets import Subset, in_order
 from ldmlab.training.latents import encoded_at_once, normalize_like
@@ -82,7 +82,7 @@ def normalize(session: Session, codec: Codec) -> None:
     if (latents := session.cfg.data.latents) is not None:
         normalize_like(codec, Path(latents) / "train")
         return
-    device = device_of(session.cfg)
+    device = device_of(session.cfg.trainer.accelerator, session.cfg.trainer.devices)
     codec.to(device)
     count = min(session.cfg.codec.num_images, len(session.train))
     first = in_order(Subset(session.train, count), encoded_at_once(session.spec.image_size))

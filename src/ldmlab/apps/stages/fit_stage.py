@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.build.device import accelerator_of
 from ldmlab.apps.build.experiment import learning_rate
 from ldmlab.apps.config.instantiate import build, takes
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import masked
 from ldmlab.apps.stages.session import Session, console
+from ldmlab.core.device import accelerator_of
 from ldmlab.core.errors import UserError
 from ldmlab.core.processes import is_main_process
 from ldmlab.data.sampling.datasets import BatchDataset
@@ -163,7 +163,7 @@ def _resume_from(cfg: DictConfig, stage: str, folder: RunFolder) -> Resume | Non
 
 def _trainer_options(cfg: DictConfig, stage: str, folder: RunFolder) -> dict[str, Any]:
     options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
-    strategy, accelerator = cfg.trainer.strategy, accelerator_of(cfg)
+    strategy, accelerator = cfg.trainer.strategy, accelerator_of(cfg.trainer.accelerator)
     return options | {
         "accelerator": accelerator,
         "strategy": strategy if isinstance(strategy, str) else build(strategy),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import (
     build_autoencoder_module,
     build_diffusion_module,
@@ -23,6 +22,7 @@ from ldmlab.apps.stages.fit_stage import fit_stage
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.device import device_of
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
@@ -128,7 +128,9 @@ def _latents(
         encoders["train"].check_conditions(train, "leave data.latents out")
         return train, validation
     if cfg.data.in_memory:
-        return encoders["train"].held(device_of(cfg)), session.validation
+        return encoders["train"].held(
+            device_of(cfg.trainer.accelerator, cfg.trainer.devices)
+        ), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(

@@ -1,4 +1,4 @@
-"""Messages of commands on standard error, beside their output."""
+"""What is said on standard error, beside a command's output: messages and progress."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.progress import (
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def progress(*further: ProgressColumn, on: Console = console) -> Progress:
+def progress(*further: ProgressColumn, on: Console = console, hidden: bool = False) -> Progress:
     """Bars with a name, a count, the time that is left, and further columns before that."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *further
-    return Progress(*columns, TimeRemainingColumn(), console=on)
+    return Progress(*columns, TimeRemainingColumn(), console=on, disable=hidden)
 
 
 def next_line(verb: str, *overrides: str) -> str:
