@@ -21,3 +21,16 @@ def leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def cut(tree: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
+    """Take what lies at a path out of nested tables, with the path; None where nothing does."""
+    *owners, last = path
+    for name in owners:
+        tree = tree.get(name) or {}
+    if last not in tree:
+        return None
+    part: Any = tree.pop(last)
+    for name in reversed(path):
+        part = {name: part}
+    return dict(part)

@@ -10,11 +10,22 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Rate(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last half minute."""
+        speed = task.finished_speed or task.speed
+        return Text("– img/s" if speed is None else f"{speed:.0f} img/s")
 
 
 def progress(*further: ProgressColumn, on: Console = console, hidden: bool = False) -> Progress:

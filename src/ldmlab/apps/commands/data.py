@@ -7,17 +7,20 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from ldmlab.apps.commands.tokenizer import make_tokenizer
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.instantiate import build
+from ldmlab.conditioning.vocabulary import BERT_TOKENS
+from ldmlab.conditioning.vocabulary_files import write_vocabulary
+from ldmlab.conditioning.vocabulary_making import FirstCaptions, train_vocabulary
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import check_new, write_json
+from ldmlab.core.files import check_new, make_folder, write_json
 from ldmlab.core.image_grid import save_picture
 from ldmlab.core.terminal import console, next_line, progress
 from ldmlab.data.images.dataset import ImageDataset
 from ldmlab.data.images.inspect import inspect
 from ldmlab.data.images.preview import preview
 from ldmlab.data.images.report import Report
+from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.data.specimens.make import FORMS, OVERRIDES, make
 
 _SHOWN = 10
@@ -32,7 +35,7 @@ def run(cfg: DictConfig) -> None:
     Raises:
         UserError: The data cannot be used, or the result not be written.
     """
-    {"check": _check, "make": _make, "tokenizer": make_tokenizer}[cfg.action](cfg)
+    {"check": _check, "make": _make, "tokenizer": _tokenizer}[cfg.action](cfg)
 
 
 def _make(cfg: DictConfig) -> None:
@@ -44,6 +47,28 @@ def _make(cfg: DictConfig) -> None:
     more = OVERRIDES.get((name, form), "").split()
     line = next_line("data", "action=check", f"data={name}", f"data.root={cfg.out}", *more)
     console.print(line, markup=False)
+
+
+def _tokenizer(cfg: DictConfig) -> None:
+    """Learn a vocabulary of `data.vocabulary_size` tokens at most, and write its folder.
+
+    Args:
+        cfg: An experiment's configuration; `data.limit` captions are read.
+
+    Raises:
+        UserError: The data has no captions, or `out` cannot be written.
+    """
+    if cfg.out is None:
+        raise UserError("out is mandatory: ldmlab data action=tokenizer out=<folder to write>")
+    check_new(cfg.out)
+    train: BatchDataset = build(cfg.data.train)
+    count = min(len(train), cfg.data.limit or len(train))
+    size = cfg.data.vocabulary_size or BERT_TOKENS
+    tokens = train_vocabulary(FirstCaptions(train, count), size)
+    write_vocabulary(cfg.out, tokens)
+    console.print(f"{len(tokens):,} tokens from {count:,} captions are in {cfg.out}")
+    if "vocabulary" in cfg.data:
+        console.print(f"next: data.vocabulary={cfg.out} data.vocabulary_size={len(tokens)}")
 
 
 def _specimen(cfg: DictConfig) -> str:
@@ -90,10 +115,7 @@ def _new_folder(cfg: DictConfig) -> Path:
         base = Path(cfg.paths.runs) / "data"
         names = (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
         folder = next(base / name for name in names if not (base / name).exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
+    make_folder(folder, lambda reason: f"out={folder} cannot be created ({reason})")
     return folder
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from rich.progress import Progress, ProgressColumn, Task
-from rich.text import Text
+from rich.progress import Progress
 
 from ldmlab.apps.build.experiment import build_conditioner
 from ldmlab.apps.config.run_id import run_id, split_identity
@@ -21,8 +19,9 @@ from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import check_room, make_folder
 from ldmlab.core.processes import is_main_process
-from ldmlab.core.terminal import next_line, progress
+from ldmlab.core.terminal import Rate, next_line, progress
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
@@ -30,15 +29,6 @@ from ldmlab.training.latents import Encoder, normalize_like
 
 _PATIENCE = 3600.0
 _SPLITS = ("train", "validation")
-
-
-class _Rate(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of the last half minute."""
-        speed = task.finished_speed or task.speed
-        return Text("– img/s" if speed is None else f"{speed:.0f} img/s")
 
 
 def run(cfg: DictConfig) -> None:
@@ -64,11 +54,11 @@ def run(cfg: DictConfig) -> None:
     writers = {
         split: _writer(cfg, encoder, split, out / split) for split, encoder in encoders.items()
     }
-    _check_room(out, writers.values())
+    check_room(out, sum(writer.missing_bytes() for writer in writers.values()))
     device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
     codec.to(device)
     conditioner.to(device)
-    with progress(_Rate(), on=console) as bars:
+    with progress(Rate(), on=console) as bars:
         for split, writer in writers.items():
             _encode(cfg, split, encoders[split], writer, device, bars)
     _conclude(encoders, out, writers)
@@ -100,24 +90,10 @@ def _normalize(session: Session, codec: Codec, out: Path) -> None:
 
 
 def _writer(cfg: DictConfig, encoder: Encoder, split: str, folder: Path) -> LatentWriter:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
+    make_folder(folder, lambda reason: f"out={folder} cannot be created ({reason})")
     crops = cfg.crops if split == "train" else None
     preprocessing = split_identity(cfg, split)
     return LatentWriter(folder, encoder.manifest(preprocessing, cfg.dtype, cfg.shard_size, crops))
-
-
-def _check_room(out: Path, writers: Iterable[LatentWriter]) -> None:
-    """Refuse to begin what cannot end."""
-    needed = sum(writer.missing_bytes() for writer in writers)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise UserError(
-            f"out={out} needs {needed / 2**30:.1f} GiB or more, and {free / 2**30:.1f} GiB are "
-            "free: make room, or name a folder elsewhere with out=<folder>"
-        )
 
 
 def _encode(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -17,7 +17,7 @@ from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
 
-JUDGE = "judge"
+JUDGE = "judge"  # the run's own evaluation, and not other measurements alone
 
 
 def run(cfg: DictConfig) -> None:
@@ -90,11 +90,6 @@ def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:
         return None
     card = restored.folder.read_card()
     return card if rests_on(card, _heading(cfg, restored)) else None
-
-
-def is_judged(card: Mapping[str, Any]) -> bool:
-    """Whether a card holds the run's own evaluation, and not other measurements alone."""
-    return JUDGE in card["measured"]
 
 
 def _subject(cfg: DictConfig, restored: Restored) -> Subject:

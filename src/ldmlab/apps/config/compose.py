@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -25,14 +24,8 @@ from ldmlab.core.suggest import did_you_mean
 _REQUEST = "request"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What Hydra is asked to compose.
-
-    Attributes:
-        name: Name of the primary configuration.
-        overrides: Arguments with their text protected.
-    """
+class Request(NamedTuple):
+    """What Hydra is asked to compose: a primary configuration, and arguments, text protected."""
 
     name: str
     overrides: tuple[str, ...]

@@ -39,7 +39,7 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
     codec = build_codec(cfg, session.spec)
     if not isinstance(codec, NormalizedCodec):
         return codec, True
-    path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
+    path = _own_stage_one(cfg) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     checkpoint = read_checkpoint(find_checkpoint(path))
     state = checkpoint["state_dict"]
@@ -89,11 +89,15 @@ def normalize(session: Session, codec: Codec) -> None:
     codec.normalize_on(batch.image.to(device) for batch in first if batch.image is not None)
 
 
-def _own_stage_one(session: Session) -> Path:
-    """The checkpoint of this experiment's autoencoder."""
-    cfg = session.cfg
-    id = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
-    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / id
+def stage_one_run(cfg: DictConfig) -> Path:
+    """The run of an experiment's own autoencoder, whether there is one yet or not."""
+    name = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
+    return Path(cfg.paths.runs) / str(cfg.name) / "autoencoder" / name
+
+
+def _own_stage_one(cfg: DictConfig) -> Path:
+    """The checkpoint of an experiment's own autoencoder."""
+    run = stage_one_run(cfg)
     try:
         return find_checkpoint(run)
     except UserError as error:

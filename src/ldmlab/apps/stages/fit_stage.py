@@ -36,8 +36,7 @@ def fit_stage(
     session: Session,
     stage: str,
     module: StepModule,
-    train: BatchDataset,
-    validation: BatchDataset,
+    data: tuple[BatchDataset, BatchDataset],
     folder: RunFolder,
     observers: Observers,
     identity: Mapping[str, Any],
@@ -49,8 +48,7 @@ def fit_stage(
         session: The experiment.
         stage: `autoencoder` or `diffusion`.
         module: What is trained.
-        train: Its training data: images or latents.
-        validation: Its validation data.
+        data: Its training and its validation data: images or latents.
         folder: Its run.
         observers: Callbacks of this stage alone.
         identity: What decides the result, by configuration key.
@@ -92,7 +90,7 @@ def fit_stage(
     ]
     stage_fit = StageFit(
         module,
-        BatchDataModule(train, validation, options.batch_size, cfg.seed, cfg.data.num_workers),
+        BatchDataModule(*data, options.batch_size, cfg.seed, cfg.data.num_workers),
         _trainer_options(cfg, stage, folder),
         [
             GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),

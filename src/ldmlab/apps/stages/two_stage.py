@@ -51,17 +51,9 @@ def train_autoencoder(session: Session) -> RunFolder:
         )
         assert shown.image is not None
         pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-        fit_stage(
-            session,
-            "autoencoder",
-            module,
-            session.train,
-            session.validation,
-            folder,
-            [pictures, AutoencoderHealth()],
-            identity,
-            {"max_steps": cfg.stages.autoencoder.max_steps},
-        )
+        data, observers = (session.train, session.validation), (pictures, AutoencoderHealth())
+        metadata = {"max_steps": cfg.stages.autoencoder.max_steps}
+        fit_stage(session, "autoencoder", module, data, folder, observers, identity, metadata)
     return folder
 
 
@@ -76,9 +68,9 @@ def train_diffusion(session: Session) -> RunFolder:
         normalize(session, codec)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg, session.spec, codec)
-    latents, validation = _latents(session, codec, model.network.conditioner)
+    data = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    cached = stored_form(latents, model.network.conditioner)
+    cached = stored_form(data[0], model.network.conditioner)
     identity = stage_identity(cfg, DIFFUSION_KEYS, codec_hash=weights_hash, latents=cached)
     with session.run_folder("diffusion", name_of_run(cfg, identity)) as folder:
         if weights := cfg.stages.diffusion.weights:
@@ -95,17 +87,7 @@ def train_diffusion(session: Session) -> RunFolder:
             cfg.callbacks.sample_every,
         )
         metadata = {"codec": codec.fingerprint()}
-        fit_stage(
-            session,
-            "diffusion",
-            module,
-            latents,
-            validation,
-            folder,
-            [pictures],
-            identity,
-            metadata,
-        )
+        fit_stage(session, "diffusion", module, data, folder, [pictures], identity, metadata)
     return folder
 
 

@@ -15,14 +15,14 @@ from rich.table import Table
 
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
+from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import writable
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Claim, Study, import_optuna
 from ldmlab.apps.sweep.trial import metrics_of, train_once, value_of, watcher
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_text
+from ldmlab.core.files import make_folder, write_text
 from ldmlab.core.jobs import last_words, run_job
 
 PROGRAM = (sys.executable, "-m", "ldmlab", "train")
@@ -99,10 +99,7 @@ class Search:
         space = read_space(cfg.sweep.space)
         compose(corner(cfg.sweep.space), base=cfg)
         folder = Path(cfg.paths.runs) / str(cfg.name) / "sweep" / _id(cfg)
-        try:
-            (folder / "logs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"paths.runs={cfg.paths.runs}: {error.strerror}") from error
+        make_folder(folder / "logs", lambda reason: f"paths.runs={cfg.paths.runs}: {reason}")
         # Interpolations stay: what a trial changes may be read elsewhere.
         write_text(folder / "sweep.yaml", OmegaConf.to_yaml(writable(cfg)))
         pruning = cfg.sweep.pruning
@@ -211,12 +208,9 @@ def _stage_one(cfg: DictConfig) -> Path | None:
     """The run of the autoencoder that a trial of both stages needs; trials may share it."""
     if cfg.stage != "all" or cfg.codec.run is not None:
         return None
-    from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
+    from ldmlab.apps.stages.codec import stage_one_run
 
-    if not build(cfg.codec.module).func.learned:
-        return None
-    name = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
-    return Path(cfg.paths.runs) / str(cfg.name) / "autoencoder" / name
+    return stage_one_run(cfg) if build(cfg.codec.module).func.learned else None
 
 
 def _id(cfg: DictConfig) -> str:
