@@ -72,14 +72,14 @@ class Encoder:
         if pictures is not None and crops is not None:
             random = pictures.transform.crop == "random"
             variants = Variants(crops if random else 0, pictures.transform.flip)
-        normalized = isinstance(self.codec, NormalizedCodec)
+        codec = self.codec
         return Manifest(
-            codec=self.codec.fingerprint(),
-            normalization=self.codec.normalization if normalized else {},
+            codec=codec.fingerprint(),
+            normalization=codec.normalization if isinstance(codec, NormalizedCodec) else {},
             preprocessing=preprocessing,
             samples=list_hash(self.images),
             num_samples=len(self.images),
-            latent_shape=(self.codec.latent_channels, side, side),
+            latent_shape=(codec.latent_channels, side, side),
             variants=variants,
             dtype=dtype,
             shard_size=shard_size,
