@@ -35,7 +35,7 @@ _ENCODED_PIXELS = 250 * 32 * 32
 
 
 @dataclass(frozen=True)
-class Encoder:
+class LatentMaker:
     """What makes latents of the images of a split.
 
     Attributes:
@@ -115,7 +115,7 @@ class Encoder:
             )
         return LatentCache(folder)
 
-    def write(
+    def write_shards(
         self,
         writer: LatentWriter,
         shards: Sequence[int],

@@ -25,7 +25,7 @@ from ldmlab.core.terminal import Rate, next_line, progress
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
-from ldmlab.training.latents import Encoder, normalize_like
+from ldmlab.training.latents import LatentMaker, normalize_like
 
 _PATIENCE = 3600.0
 _SPLITS = ("train", "validation")
@@ -50,18 +50,16 @@ def run(cfg: DictConfig) -> None:
     out = Path(cfg.out or _usual_folder(cfg, codec, conditioner))
     if not normalized:
         _normalize(session, codec, out)
-    encoders = session.encoders(codec, conditioner)
-    writers = {
-        split: _writer(cfg, encoder, split, out / split) for split, encoder in encoders.items()
-    }
+    makers = session.latent_makers(codec, conditioner)
+    writers = {split: _writer(cfg, maker, split, out / split) for split, maker in makers.items()}
     check_room(out, sum(writer.missing_bytes() for writer in writers.values()))
     device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
     codec.to(device)
     conditioner.to(device)
     with progress(Rate(), on=console) as bars:
         for split, writer in writers.items():
-            _encode(cfg, split, encoders[split], writer, device, bars)
-    _conclude(encoders, out, writers)
+            _encode(cfg, split, makers[split], writer, device, bars)
+    _conclude(makers, out, writers)
 
 
 def _usual_folder(cfg: DictConfig, codec: Codec, conditioner: Conditioner) -> Path:
@@ -89,17 +87,17 @@ def _normalize(session: Session, codec: Codec, out: Path) -> None:
     normalize_like(codec, out / "train")
 
 
-def _writer(cfg: DictConfig, encoder: Encoder, split: str, folder: Path) -> LatentWriter:
+def _writer(cfg: DictConfig, maker: LatentMaker, split: str, folder: Path) -> LatentWriter:
     make_folder(folder, lambda reason: f"out={folder} cannot be created ({reason})")
     crops = cfg.crops if split == "train" else None
     preprocessing = split_identity(cfg, split)
-    return LatentWriter(folder, encoder.manifest(preprocessing, cfg.dtype, cfg.shard_size, crops))
+    return LatentWriter(folder, maker.manifest(preprocessing, cfg.dtype, cfg.shard_size, crops))
 
 
 def _encode(
     cfg: DictConfig,
     split: str,
-    encoder: Encoder,
+    maker: LatentMaker,
     writer: LatentWriter,
     device: torch.device,
     bars: Progress,
@@ -112,7 +110,7 @@ def _encode(
     manifest = writer.manifest
     total = len(manifest.variants) * sum(len(manifest.rows(shard)) for shard in shards)
     task = bars.add_task(split, total=total)
-    written = encoder.write(
+    written = maker.write_shards(
         writer,
         shards,
         cfg.batch_size,
@@ -126,10 +124,12 @@ def _encode(
             console.print(f"{split}: {number} of {len(shards)} files")
 
 
-def _conclude(encoders: Mapping[str, Encoder], out: Path, writers: dict[str, LatentWriter]) -> None:
+def _conclude(
+    makers: Mapping[str, LatentMaker], out: Path, writers: dict[str, LatentWriter]
+) -> None:
     """Say what there is now, and what to do with it."""
     for split, writer in writers.items():
-        broken = broken_files(encoders[split].images)
+        broken = broken_files(makers[split].images)
         if broken:
             listed = writer.note_broken(broken)
             console.print(f"[yellow]warning:[/] {len(broken)} broken files were replaced: {listed}")

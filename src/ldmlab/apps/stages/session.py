@@ -22,7 +22,7 @@ from ldmlab.core.locks import locked
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
-from ldmlab.training.latents import Encoder
+from ldmlab.training.latents import LatentMaker
 
 # One process speaks for all.
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
@@ -58,11 +58,11 @@ class Session:
         session.seconds["data"] = time.monotonic() - started
         return session
 
-    def encoders(self, codec: Codec, conditioner: Conditioner) -> dict[str, Encoder]:
+    def latent_makers(self, codec: Codec, conditioner: Conditioner) -> dict[str, LatentMaker]:
         """What makes latents of each split."""
         splits = {"train": self.train, "validation": self.validation}
         size = self.spec.image_size
-        return {name: Encoder(data, size, codec, conditioner) for name, data in splits.items()}
+        return {name: LatentMaker(data, size, codec, conditioner) for name, data in splits.items()}
 
     @contextmanager
     def run_folder(self, stage: str, id: str) -> Iterator[RunFolder]:

@@ -99,18 +99,18 @@ def _latents(
     They are cached latents, latents held in memory, or images to encode at each step.
     """
     cfg = session.cfg
-    encoders = session.encoders(codec, conditioner)
+    makers = session.latent_makers(codec, conditioner)
     if cfg.data.latents is not None:
         train, validation = (
-            encoder.open_cache(
+            maker.open_cache(
                 Path(cfg.data.latents) / split, split_identity(cfg, split), split == "train"
             )
-            for split, encoder in encoders.items()
+            for split, maker in makers.items()
         )
-        encoders["train"].check_conditions(train, "leave data.latents out")
+        makers["train"].check_conditions(train, "leave data.latents out")
         return train, validation
     if cfg.data.in_memory:
-        return encoders["train"].held(
+        return makers["train"].held(
             device_of(cfg.trainer.accelerator, cfg.trainer.devices)
         ), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
