@@ -95,11 +95,7 @@ def _table(names: list[str], findings: list[Finding]) -> Table:
         cells = [_cell(own.get(quantity)) for quantity in shown]
         good = sum(finding.agrees for finding in own.values())
         verdict = f"{good} of {len(own)}"
-        table.add_row(
-            name,
-            *cells,
-            verdict if good == len(own) else f"[red]{verdict}[/red]",
-        )
+        table.add_row(name, *cells, verdict if good == len(own) else f"[red]{verdict}[/red]")
     return table
 
 

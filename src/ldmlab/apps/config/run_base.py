@@ -19,13 +19,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldmlab.apps.config.conf_dir import (
-    EXCHANGEABLE,
-    conf_dir,
-    options,
-    package_of,
-    targets,
-)
+from ldmlab.apps.config.conf_dir import EXCHANGEABLE, conf_dir, options, package_of, targets
 from ldmlab.apps.config.migrations import migrate
 from ldmlab.apps.config.overrides import key_of
 from ldmlab.core.errors import UserError

@@ -96,15 +96,12 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "n_trials": PositiveInt,
         "workers": PositiveInt,
     },
-    "stages.autoencoder": _STAGE
-    | {
+    "stages.autoencoder": {
+        **_STAGE,
         "reduction": Literal["sum_pixels", "mean_pixels"],
         "discriminator_lr": Positive,
     },
-    "stages.diffusion": _STAGE
-    | {
-        "condition_dropout": Probability,
-    },
+    "stages.diffusion": {**_STAGE, "condition_dropout": Probability},
     "trainer": {
         "accelerator": Literal["cpu", "gpu", "cuda", "auto"],
         "devices": Devices,
@@ -144,22 +141,10 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "trace": Literal["hutchinson", "exact"],
         "tolerance": Positive,
     },
-    "density": {
-        "max_steps": PositiveInt,
-        "batch_size": PositiveInt,
-        "lr": Positive,
-    },
-    "codec": {
-        "run": str | None,
-        "num_images": Natural,
-    },
-    "perceptual": {
-        "weight": NonNegative,
-    },
-    "launcher.slurm": {
-        "script": str | None,
-        "cpus_per_task": PositiveInt,
-    },
+    "density": {"max_steps": PositiveInt, "batch_size": PositiveInt, "lr": Positive},
+    "codec": {"run": str | None, "num_images": Natural},
+    "perceptual": {"weight": NonNegative},
+    "launcher.slurm": {"script": str | None, "cpus_per_task": PositiveInt},
     "sweep": {
         "metric": str | None,
         "direction": Literal["minimize", "maximize"],

@@ -110,9 +110,8 @@ def _latents(
         makers["train"].check_conditions(train, "leave data.latents out")
         return train, validation
     if cfg.data.in_memory:
-        return makers["train"].held(
-            device_of(cfg.trainer.accelerator, cfg.trainer.devices)
-        ), session.validation
+        device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
+        return makers["train"].held(device), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(

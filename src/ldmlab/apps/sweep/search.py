@@ -126,7 +126,9 @@ class Search:
         except UserError as error:
             self.study.fail(claim, str(error))
             return 1, f"failed: {error}"
-        command = [f"config={self.folder / 'sweep.yaml'}", *overrides, *self._marks()]
+        command = [f"config={self.folder / 'sweep.yaml'}", *overrides]
+        if self.cfg.logger.wandb is not None:  # tells the trials of a search from other runs
+            command.append(f"logger.wandb.group={self.cfg.name}-sweep-{self.folder.name}")
         first = _stage_one(cfg)
         if first is not None:
             done = self.folder / f"autoencoder-{first.name}.done"
@@ -189,12 +191,6 @@ class Search:
         reason = f"exit code {code}: {last_words(log)}"
         self.study.fail(claim, reason)
         return 1, f"failed: {reason}"
-
-    def _marks(self) -> list[str]:
-        """What tells the trials of a search apart from other runs, to a logger."""
-        if self.cfg.logger.wandb is None:
-            return []
-        return [f"logger.wandb.group={self.cfg.name}-sweep-{self.folder.name}"]
 
     def _watch(self, claim: Claim, run: RunFolder) -> Callable[[], bool] | None:
         pruning = self.cfg.sweep.pruning

@@ -54,11 +54,7 @@ def corner(space: Mapping[str, Any]) -> list[str]:
 
 
 def _distribution(key: str, text: str) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     override = parse(f"{key}={text}")
     values = override.value()
