@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from PIL.Image import Image
 from torch import Tensor
 
-from ldmlab.api.inputs import conditions_of
+from ldmlab.api.conditions import conditions_of
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
