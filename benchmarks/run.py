@@ -29,9 +29,9 @@ from typing import Any
 # One thread each, before torch is imported: the figures are those of one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ldmlab.apps.config.suggest import did_you_mean
-from ldmlab.apps.runs.environment import describe_environment
+from ldmlab.core.environment import describe_environment
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
 
 HERE = Path(__file__).parent
 

@@ -11,13 +11,14 @@ import torch
 from omegaconf import OmegaConf
 
 from ldmlab.apps.build.experiment import build_optimizer
-from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.cli import main as cli
-from ldmlab.apps.commands.verify import PACKAGED, QUANTITIES, read_published
+from ldmlab.apps.commands.verify import read_published
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.conf_dir import conf_dir, options
 from ldmlab.apps.config.instantiate import build
 from ldmlab.diffusion.schedule import scaled_linear
+from ldmlab.models.published import PACKAGED, QUANTITIES
 from tests.config.paper import PAPER
 
 OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32"}
@@ -113,14 +114,14 @@ def test_first_stage_losses_match_the_paper() -> None:
     ],
 )
 def test_alternative_celebahq_unets_are_an_override(overrides: list[str], unet: int) -> None:
-    blueprint = Blueprint.draw(compose(["experiment=celebahq", *overrides]))
+    blueprint = draw_blueprint(compose(["experiment=celebahq", *overrides]))
     assert blueprint.parameters["unet"] == unet
 
 
 def test_alternative_landscapes_first_stage_is_an_override() -> None:
     first_stage = ["autoencoder=f8_attention", "bottleneck.latent_channels=4"]
     cfg = compose(["experiment=landscapes", *first_stage, "bottleneck.num_codes=16384"])
-    blueprint = Blueprint.draw(cfg)
+    blueprint = draw_blueprint(cfg)
     assert blueprint.latent_shape == (4, 32, 32)
     assert blueprint.parameters["autoencoder"] == 67_717_295
 
@@ -140,11 +141,11 @@ def test_every_paper_leaf_is_used_by_an_experiment() -> None:
 def test_experiment_group_can_be_overridden(name: str) -> None:
     other = ["bottleneck=kl", "discriminator=none", "schedule=cosine", "sampler=ode"]
     cfg = compose([f"experiment={name}", *other, "guidance=none", "conditioner=none"])
-    blueprint = Blueprint.draw(cfg)
+    blueprint = draw_blueprint(cfg)
     assert blueprint.discriminator is None and blueprint.parameters["conditioner"] == 0
     assert blueprint.alpha_bar == pytest.approx(2.428766907e-09)
     cfg = compose([f"experiment={name}", "bottleneck=vq", "autoencoder=f16"])
-    assert Blueprint.draw(cfg).latent_shape[1:] == (16, 16)
+    assert draw_blueprint(cfg).latent_shape[1:] == (16, 16)
 
 
 @pytest.mark.parametrize("name", ["ffhq", "imagenet", "superresolution", "celebahq", "laion"])
@@ -157,7 +158,7 @@ def test_experiments_build_their_sampler_and_guidance(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vq_f2", "vq_f32"])
 def test_first_stages_without_a_configuration_build(name: str) -> None:
-    blueprint = Blueprint.draw(compose([f"experiment={name}"]))
+    blueprint = draw_blueprint(compose([f"experiment={name}"]))
     assert blueprint.network is None and blueprint.codec.factor == int(name[4:])
 
 

@@ -14,8 +14,8 @@ from ldmlab.apps.config.conf_dir import conf_dir, options, package_of
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.overrides import is_text
 from ldmlab.apps.config.schema import check_values
-from ldmlab.apps.config.suggest import leaves
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import leaves
 
 # What takes any text, or is another program's to check.
 FREE = {

@@ -15,7 +15,7 @@ from ldmlab.apps.cli.main import main
 from ldmlab.apps.cli.verbs import Verb
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.conf_dir import conf_dir, options
-from ldmlab.apps.runs.jobs import Job
+from ldmlab.core.jobs import Job
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -18,7 +18,6 @@ from tests.unit.interop.tiny import KINDS, WORDS, published
 from torch import Tensor
 
 from ldmlab.apps.cli import main as cli
-from ldmlab.apps.commands.read_foreign import read_tensors
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import restore
@@ -26,6 +25,7 @@ from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
+from ldmlab.interop.common.read_foreign import read_tensors
 from ldmlab.interop.compvis import model as compvis
 from ldmlab.models.latent_diffusion import LatentDiffusion
 

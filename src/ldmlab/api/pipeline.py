@@ -12,24 +12,25 @@ from jaxtyping import Float, Integer
 from PIL.Image import Image
 from torch import Tensor
 
-from ldmlab.api.inputs import Picture, conditions_of, pixels_of, start_of
-from ldmlab.apps.build.device import device_to_show_on
-from ldmlab.apps.commands.sample_conditions import ask_once
+from ldmlab.api.conditions import conditions_of
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import restore
+from ldmlab.conditioning.asked import one_condition
+from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_grid import to_pil
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch, DataSpec
+from ldmlab.data.images.picture import Picture, pixels_of
 from ldmlab.diffusion.guidance import ClassifierFree, Guidance
 from ldmlab.diffusion.probability_flow import log_likelihood
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.evaluation.likelihood import values_of
 from ldmlab.evaluation.protocol import Subject
-from ldmlab.models.drawing import Drawing
+from ldmlab.models.drawing import Drawing, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 
@@ -55,8 +56,10 @@ def load(
     """
     cfg = load_config(find_run(run).config, trust)
     restored = restore(cfg, run, ema_std)
-    model = restored.model.to(device_to_show_on(cfg) if device is None else device)
-    return Pipeline(model, restored.spec, build(cfg.sampler), build(cfg.guidance))
+    if device is None:
+        device = device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices)
+    model, sampler, guidance = restored.model.to(device), build(cfg.sampler), build(cfg.guidance)
+    return Pipeline(model, restored.spec, sampler, guidance)
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class Pipeline:
 
     def _asked(self, key: str, value: str | int | None) -> list[Batch]:
         conditioner = self.model.network.conditioner
-        return [] if value is None else [ask_once(value, key, conditioner)]
+        return [] if value is None else [one_condition(value, key, conditioner)]
 
     def _negative(self, prompt: str | None, label: int | None) -> Batch | None:
         asked = self._asked("negative_prompt", prompt) + self._asked("negative_label", label)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from rich.progress import track
 from tokenizers import BertWordPieceTokenizer
 
 from ldmlab.conditioning.vocabulary import BERT_TOKENS, SPECIALS
 from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import whole_above
+from ldmlab.core.terminal import console
+from ldmlab.data.sampling.datasets import BatchDataset
 
 _PRINTABLE = {chr(code) for code in range(33, 127) if not chr(code).isupper()}
+_AT_ONCE = 1000
 _LETTERS = 1000  # at most, as BERT's; the others become [UNK]
 
 
@@ -77,3 +81,24 @@ def _pieces(characters: Iterable[str]) -> list[str]:
     """The specials, and each character at the begin of a word and within one."""
     alphabet = sorted(_PRINTABLE.union(characters))
     return [*SPECIALS, *alphabet, *(f"##{character}" for character in alphabet)]
+
+
+class FirstCaptions:
+    """The first captions of a data set, which may be gone through again.
+
+    Args:
+        data: The data set.
+        count: How many to take.
+    """
+
+    def __init__(self, data: BatchDataset, count: int) -> None:
+        self.data = data
+        self.count = count
+
+    def __iter__(self) -> Iterator[str]:
+        steps = range(0, self.count, _AT_ONCE)
+        for start in track(steps, "reading captions", console=console):
+            texts = self.data.captions(list(range(start, min(start + _AT_ONCE, self.count))))
+            if texts is None:
+                raise UserError("this data has no captions to make a tokenizer from")
+            yield from texts

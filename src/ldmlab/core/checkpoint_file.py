@@ -58,15 +58,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def stage_of(checkpoint: Mapping[str, Any]) -> str | None:
-    """The stage that a checkpoint is of, `autoencoder` or `diffusion`; None for neither."""
-    stages = {"model.": "diffusion", "autoencoder.": "autoencoder"}
-    names = checkpoint.get("state_dict", {})
-    of_old = (s for prefix, s in stages.items() if any(n.startswith(prefix) for n in names))
-    stage: str | None = checkpoint.get("metadata", {}).get("stage") or next(of_old, None)
-    return stage
-
-
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) -> None:
     """Give a module exactly these tensors.
 

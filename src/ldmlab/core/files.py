@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,6 +83,36 @@ def told_if_unwritable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def make_folder(folder: Path, refusal: Callable[[str | None], str]) -> None:
+    """Make a folder, with those that it lies in, where it is missing.
+
+    Args:
+        folder: The folder.
+        refusal: What to say where the system refuses, by its reason.
+
+    Raises:
+        UserError: The system refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(refusal(error.strerror)) from error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse to begin to fill a folder for results, `out`, where that cannot end.
+
+    Raises:
+        UserError: There is less room than is needed, in bytes.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"out={folder} needs {needed / 2**30:.1f} GiB or more, and {free / 2**30:.1f} GiB are "
+            "free: make room, or name a folder elsewhere with out=<folder>"
+        )
+
+
 def check_new(path: str | os.PathLike[str]) -> None:
     """Refuse a folder for results, `out`, that is there already, other than an empty one.
 
@@ -123,6 +153,19 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise UserError(f"out={path} cannot be written ({reason})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def point_link(link: Path, name: str) -> None:
+    """Point a symbolic link at a folder beside it, in the place of another one.
+
+    Raises:
+        UserError: The system refused to make it.
+    """
+    fresh = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
+    # Relative, so that the whole tree can be moved; renamed, so that it never lacks.
+    with told_if_unwritable(link):
+        fresh.symlink_to(name, target_is_directory=True)
+        fresh.replace(link)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
-from ldmlab.core.records import Batch
+from ldmlab.core.records import Batch, DataSpec
+from ldmlab.data.images.picture import Picture, pixels_of
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.models.editing import image_to_image, inpaint
@@ -27,6 +29,28 @@ class Start:
 
     image: Float[Tensor, "1 c h w"]
     unknown: Float[Tensor, "1 1 h w"] | None
+
+
+def start_of(image: Picture | None, inpaint: Picture | None, spec: DataSpec) -> Start | None:
+    """The picture to start from; None without one.
+
+    Args:
+        image: The picture.
+        inpaint: White where it is to be painted anew, above 0 in a tensor; None for all of it.
+        spec: What the model knows of its data.
+
+    Raises:
+        UserError: One cannot be read, or `inpaint` comes without `image`.
+    """
+    if image is None:
+        if inpaint is not None:
+            raise UserError("inpaint= names what to paint anew of a picture: give image= too")
+        return None
+    pixels = pixels_of("image", image, spec.image_size, spec.image_channels)
+    if inpaint is None:
+        return Start(pixels, None)
+    white = pixels_of("inpaint", inpaint, spec.image_size, 1)
+    return Start(pixels, (white > 0).to(pixels.dtype))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from ldmlab.core.checkpoint_file import read_checkpoint, stage_of, write_checkpoint
+from ldmlab.core.checkpoint_file import read_checkpoint, write_checkpoint
+from ldmlab.core.checkpoint_keys import stage_of
 from ldmlab.core.errors import UserError
 
 
@@ -57,6 +58,36 @@ class Resume:
         step = int(checkpoint["state_dict"]["steps"])
         vocabulary = None if tokens is None else tuple(tokens)
         return cls(Path(path), stage, step, vocabulary, metadata.get("identity"))
+
+    def check_same(self, identity: Mapping[str, Any], vocabulary: tuple[str, ...] | None) -> None:
+        """A run goes on as what it was begun as.
+
+        Args:
+            identity: What decides its result now.
+            vocabulary: The tokens of the captions now.
+
+        Raises:
+            UserError: It was begun with another value of a key, or on captions in other tokens.
+        """
+        before = identity if self.identity is None else self.identity  # brought in by `convert`
+        if other := sorted(before.keys() ^ identity.keys()):
+            raise UserError(
+                f"{self.path} is of another model than this configuration's: only one of them "
+                f"has {other[0]}"
+            )
+        for key, value in identity.items():
+            if before[key] != value:
+                raise UserError(
+                    f"{self.path} was trained with {key}={before[key]}, not {value}: begin "
+                    "another run with run_id=<name>, from its weights with "
+                    "stages.<stage>.weights=<run> if you like"
+                )
+        # A token number means the same word before and after an interruption.
+        if self.vocabulary != vocabulary:
+            raise UserError(
+                f"{self.path} was trained on captions in other tokens than these: give "
+                "data.vocabulary and data.root as they were, or another run_id"
+            )
 
 
 def newest_checkpoint(folder: Path) -> tuple[Resume, list[str]] | None:

@@ -81,7 +81,7 @@ def seen(conf: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ("sample", "run", True, False),
     ):
         examples = (("ldmlab toy", "plays"),)
-        verb = Verb(name, "A toy.", examples, "toy_verb:run", base, keeps, trains)
+        verb = Verb(name, "A toy.", examples, base, keeps, trains, "toy_verb")
         monkeypatch.setitem(VERBS, name, verb)
     return record
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldmlab.apps.build.experiment import build_lr_schedule, build_optimizer
-from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.config.instantiate import build
 
 
@@ -20,7 +20,7 @@ def check_experiment(cfg: DictConfig) -> None:
     Raises:
         UserError: Something does not build, or does not go together.
     """
-    blueprint = Blueprint.draw(cfg)
+    blueprint = draw_blueprint(cfg)
     with torch.device("meta"):
         weights = nn.Linear(2, 2)
     if blueprint.codec.learned:

@@ -2,143 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from ldmlab.apps.build.experiment import build_codec, build_network, build_process, data_spec
 from ldmlab.apps.config.instantiate import build
-from ldmlab.autoencoding.autoencoder import Autoencoder
-from ldmlab.autoencoding.codec import Codec
-from ldmlab.core.records import Batch, DataSpec
-from ldmlab.diffusion.process import DiffusionProcess
-from ldmlab.models.cost import Cost, count_parameters, measure
-from ldmlab.models.latent_diffusion import ConditionalNetwork
+from ldmlab.models.blueprint import Blueprint, Training
 
 
-@dataclass(frozen=True)
-class Blueprint:
-    """The parts of an experiment, without memory behind their weights.
+def draw_blueprint(cfg: DictConfig) -> Blueprint:
+    """Build an experiment on `meta`; no data is read.
 
-    Attributes:
-        cfg: The configuration.
-        spec: What it says of its data.
-        codec: Images to latents and back.
-        network: What stage two trains; None for an experiment of stage one alone.
-        process: Schedule and parameterisation; None likewise.
-        discriminator: Stage one's adversary; None where there is none.
+    Raises:
+        UserError: The configuration does not build.
     """
-
-    cfg: DictConfig
-    spec: DataSpec
-    codec: Codec
-    network: ConditionalNetwork | None
-    process: DiffusionProcess | None
-    discriminator: nn.Module | None
-
-    @classmethod
-    def draw(cls, cfg: DictConfig) -> Blueprint:
-        """Build an experiment on `meta`; no data is read.
-
-        Raises:
-            UserError: The configuration does not build.
-        """
-        spec = data_spec(cfg)
-        with torch.device("meta"):
-            codec = build_codec(cfg, spec)
-        network = process = discriminator = None
+    spec = data_spec(cfg)
+    network = process = discriminator = None
+    with torch.device("meta"):
+        codec = build_codec(cfg, spec)
         if codec.learned and cfg.discriminator is not None:
-            with torch.device("meta"):
-                discriminator = build(
-                    cfg.discriminator.discriminator, in_channels=spec.image_channels
-                )
-        if cfg.stage == "autoencoder":
-            codec.requires_grad_(True)  # it is what the experiment trains
-        else:
-            process = build_process(cfg)  # its tables are numbers, not weights
-            with torch.device("meta"):
-                network = build_network(cfg, spec, codec, process)
-        return cls(cfg, spec, codec, network, process, discriminator)
-
-    @property
-    def autoencoder(self) -> Autoencoder | None:
-        """The codec's autoencoder; None where diffusion works on pixels."""
-        found = getattr(self.codec, "autoencoder", None)
-        return found if isinstance(found, Autoencoder) else None
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents."""
-        side = self.spec.image_size // self.codec.factor
-        return self.codec.latent_channels, side, side
-
-    @cached_property
-    def parameters(self) -> dict[str, int]:
-        """Number of weights of each part."""
-        parts: dict[str, list[nn.Module]] = {}
-        if (ae := self.autoencoder) is not None:
-            parts["encoder"] = [ae.encoder]
-            parts["bottleneck"] = [ae.bottleneck, ae.post_quant]
-            parts["decoder"] = [ae.decoder]
-            parts["autoencoder"] = [ae]
-        if self.discriminator is not None:
-            parts["discriminator"] = [self.discriminator]
-        if self.network is not None:
-            parts["unet"] = [self.network.backbone]
-            parts["conditioner"] = [self.network.conditioner]
-            parts["network"] = [self.network]
-        return {name: count_parameters(modules) for name, modules in parts.items()}
-
-    @property
-    def stage(self) -> DictConfig:
-        """The numbers of the last stage that is trained."""
-        return self.cfg.stages.autoencoder if self.network is None else self.cfg.stages.diffusion
-
-    @property
-    def alpha_bar(self) -> float | None:
-        """Share of the signal's variance left at t = 1; None without a stage two."""
-        if self.process is None:
-            return None
-        end = self.process.schedule.level(torch.ones((), dtype=torch.float64))
-        return float(end.alpha.square())
-
-    def cost(self, part: str) -> Cost:
-        """Cost of a forward pass of a part, for one image: a key of `calls`."""
-        weights = [*self.codec.parameters(), *(self.network.parameters() if self.network else ())]
-        return measure(self.calls[part], weights)
-
-    @cached_property
-    def calls(self) -> dict[str, Callable[[], Any]]:
-        """A forward pass of each part for one image: encode, decode, conditioner, unet."""
-        calls: dict[str, Callable[[], Any]] = {}
-        image = torch.empty(
-            1, self.spec.image_channels, *(self.spec.image_size,) * 2, device="meta"
-        )
-        latent = torch.empty(1, *self.latent_shape, device="meta")
-        if (ae := self.autoencoder) is not None:
-            calls["encode"] = lambda: ae.encode(image).moments()
-            calls["decode"] = lambda: ae.decode(latent)
-        if (network := self.network) is not None:
-            conditioner = network.conditioner
-            condition = conditioner.select(self._example()).to("meta")
-            calls["conditioner"] = lambda: conditioner(condition)
-            conditioning = conditioner(condition)
-            time = torch.zeros(1, device="meta")
-            calls["unet"] = lambda: network(latent, time, conditioning)
-        return calls
-
-    def _example(self) -> Batch:
-        """One sample with every kind of condition; conditioners check its values."""
-        size, channels = self.spec.image_size, self.spec.image_channels
-        return Batch(
-            index=torch.zeros(1, dtype=torch.long),
-            image=torch.zeros(1, channels, size, size),
-            label=torch.zeros(1, dtype=torch.long),
-            mask=torch.zeros(1, size, size, dtype=torch.long),
-            caption=("",),
-        )
+            discriminator = build(cfg.discriminator.discriminator, in_channels=spec.image_channels)
+    if cfg.stage == "autoencoder":
+        codec.requires_grad_(True)  # it is what the experiment trains
+    else:
+        process = build_process(cfg)  # its tables are numbers, not weights
+        with torch.device("meta"):
+            network = build_network(cfg, spec, codec, process)
+    numbers = cfg.stages.autoencoder if network is None else cfg.stages.diffusion
+    training = Training(
+        float(numbers.lr), numbers.batch_size, numbers.max_steps, str(numbers.precision)
+    )
+    return Blueprint(str(cfg.name), spec, codec, network, process, discriminator, training)

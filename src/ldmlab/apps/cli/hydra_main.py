@@ -28,27 +28,10 @@ from ldmlab.apps.config.overrides import key_of, unprotect
 from ldmlab.apps.config.run_base import TRUST_VARIABLE
 from ldmlab.apps.config.schema import check_values
 from ldmlab.apps.config.unread import check_read
-from ldmlab.apps.runs.jobs import Job, run_job, table
 from ldmlab.core.errors import UserError
+from ldmlab.core.jobs import Job, run_job, table
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-
-
-@dataclass(frozen=True)
-class _Restore:
-    """Gives back what Hydra's main needs changed.
-
-    Lightning starts its other ranks from `sys.argv`, so they must find what the user typed.
-    """
-
-    argv: tuple[str, ...]
-    full_error: str | None
-
-    def __call__(self) -> None:
-        sys.argv = list(self.argv)
-        os.environ.pop(_FULL_ERROR, None)
-        if self.full_error is not None:
-            os.environ[_FULL_ERROR] = self.full_error
 
 
 @dataclass
@@ -114,7 +97,15 @@ def _compose_and_run(
     flags = [f"--config-dir={folder}" for folder in folders]
     if parsed.config_name:
         flags.append(f"--config-name={parsed.config_name}")
-    restore = _Restore(tuple(sys.argv), os.environ.get(_FULL_ERROR))
+    argv, full_error = sys.argv, os.environ.get(_FULL_ERROR)
+
+    def restore() -> None:
+        # Lightning starts its other ranks from `sys.argv`, so they must find what the user typed.
+        sys.argv = list(argv)
+        os.environ.pop(_FULL_ERROR, None)
+        if full_error is not None:
+            os.environ[_FULL_ERROR] = full_error
+
     task = _Task(verb, [*program(verb), *flags], restore)
     name = parsed.config_name or request.name
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ldmlab.core.errors import UserError
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _as_python_has_it = warnings.formatwarning
 
 

@@ -17,7 +17,7 @@ from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.runs.secrets import writable
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_text
+from ldmlab.core.files import make_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,7 @@ def submit(verb: Verb, cfg: DictConfig) -> str:
             "launcher=slurm needs sbatch, which this machine has not: log in to the cluster, or "
             "take launcher=local"
         )
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"paths.runs={cfg.paths.runs}: {error.strerror}") from error
+    make_folder(job.folder, lambda reason: f"paths.runs={cfg.paths.runs}: {reason}")
     write_text(job.config, job.text)
     done = subprocess.run(job.command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -18,20 +18,20 @@ class Verb:
         name: What the user types.
         summary: One line for `ldmlab --help`.
         examples: Commands, each with what it does.
-        entry: `module:function` that takes the configuration and returns an exit code or None.
         base: The key that names the run or file to compose on, in the place of the quickstart;
             None for a verb that has no such key.
         keeps_model: Whether the run's trained model is used, so that it cannot be exchanged.
         trains: Whether it may be handed to SLURM.
+        module: Where its `run` is, other than in commands/.
     """
 
     name: str
     summary: str
     examples: tuple[tuple[str, str], ...]
-    entry: str
     base: Literal["run", "config"] | None = None
     keeps_model: bool = False
     trains: bool = False
+    module: str | None = None
 
     @property
     def config(self) -> str:
@@ -39,9 +39,8 @@ class Verb:
         return "config" if self.name == "train" else self.name
 
     def load(self) -> Any:
-        """Import the function behind the verb."""
-        module, function = self.entry.split(":")
-        return getattr(import_module(module), function)
+        """Import the function that takes the configuration; it gives an exit code or None."""
+        return import_module(self.module or f"ldmlab.apps.commands.{self.name}").run
 
 
 _TABLE = (
@@ -58,7 +57,6 @@ _TABLE = (
             ("ldmlab train config=runs/a/diffusion/latest/config.yaml run_id=again", "repeat"),
             ("ldmlab train stage=diffusion stages.diffusion.weights=R codec.run=R", "fine-tune"),
         ),
-        "ldmlab.apps.commands.train:run",
         base="config",
         trains=True,
     ),
@@ -73,7 +71,6 @@ _TABLE = (
             ("ldmlab sample run=R image=a.png strength=0.5", "a picture, half drawn again"),
             ("ldmlab sample run=R image=a.png inpaint=mask.png", "its white part painted anew"),
         ),
-        "ldmlab.apps.commands.sample:run",
         base="run",
         keeps_model=True,
     ),
@@ -86,7 +83,6 @@ _TABLE = (
             ("ldmlab evaluate run=R metrics=[bits_per_dim]", "likelihood by bound and by ODE"),
             ("ldmlab evaluate run=R metrics=[bits_per_dim] density=realnvp", "and of a flow"),
         ),
-        "ldmlab.apps.commands.evaluate:run",
         base="run",
         keeps_model=True,
     ),
@@ -99,7 +95,7 @@ _TABLE = (
             ("ldmlab sweep sweep=optuna_guidance sweep.metric=caption_accuracy", "by the card"),
             ("ldmlab sweep sweep.metric=val/loss stages.diffusion.lr=interval(1e-4,1e-2)", "own"),
         ),
-        "ldmlab.apps.sweep.search:run",
+        module="ldmlab.apps.sweep.search",
         base="config",
         trains=True,
     ),
@@ -112,7 +108,6 @@ _TABLE = (
             ("ldmlab encode data=landscapes data.root=L crops=8", "eight of the random crops"),
             ("ldmlab encode data.flip=false dtype=bf16", "no mirror images, another type"),
         ),
-        "ldmlab.apps.commands.encode:run",
     ),
     Verb(
         "describe",
@@ -122,7 +117,6 @@ _TABLE = (
             ("ldmlab describe experiment=celebahq network.channels=128", "with other values"),
             ("ldmlab describe experiment=imagenet format=json", "for programs"),
         ),
-        "ldmlab.apps.commands.describe:run",
     ),
     Verb(
         "verify",
@@ -133,7 +127,6 @@ _TABLE = (
             ("ldmlab verify format=json", "for programs"),
             ("ldmlab verify path=numbers.yaml", "against numbers of your own"),
         ),
-        "ldmlab.apps.commands.verify:run",
     ),
     Verb(
         "data",
@@ -144,7 +137,6 @@ _TABLE = (
             ("ldmlab data action=make data=imagenet form=tars out=specimen", "in another form"),
             ("ldmlab data action=tokenizer data=laion data.root=R out=words", "from its captions"),
         ),
-        "ldmlab.apps.commands.data:run",
     ),
     Verb(
         "convert",
@@ -156,7 +148,6 @@ _TABLE = (
             ("ldmlab convert run=R to=safetensors out=O", "bare tensors and config.json"),
             ("ldmlab convert diffusers=folder out=O", "a pipeline of diffusers as a run"),
         ),
-        "ldmlab.apps.commands.convert:run",
     ),
 )
 

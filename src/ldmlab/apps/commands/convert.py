@@ -6,14 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.commands.read_foreign import read_table, read_tensors
-from ldmlab.apps.commands.say import console, next_line
 from ldmlab.apps.runs.export_run import export_run
 from ldmlab.apps.runs.import_run import write_run
 from ldmlab.conditioning.vocabulary_files import read_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import new_folder
+from ldmlab.core.terminal import console, next_line
 from ldmlab.interop.common.imported import Imported
+from ldmlab.interop.common.read_foreign import read_table, read_tensors
 
 _SOURCES = ("compvis", "diffusers", "run")
 

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
-import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.progress import Progress, ProgressColumn, Task
-from rich.text import Text
+from rich.progress import Progress
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_conditioner
-from ldmlab.apps.commands.say import next_line, progress
-from ldmlab.apps.config.run_id import run_id
+from ldmlab.apps.config.run_id import run_id, split_identity
 from ldmlab.apps.stages.codec import normalize, stage_one_codec
-from ldmlab.apps.stages.latents import (
-    SPLITS,
-    dataset_of,
-    error_line,
-    manifest_of,
-    normalize_like,
-    preprocessing,
-)
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_text
+from ldmlab.core.files import check_room, make_folder
 from ldmlab.core.processes import is_main_process
-from ldmlab.core.records import Batch
+from ldmlab.core.terminal import Rate, next_line, progress
 from ldmlab.data.images.dataset import broken_files
 from ldmlab.data.latents.format import Manifest
 from ldmlab.data.latents.writer import LatentWriter
-from ldmlab.data.sampling.datasets import with_latents
-from ldmlab.data.sampling.loader import batch_loader
+from ldmlab.training.latents import LatentMaker, normalize_like
 
 _PATIENCE = 3600.0
-
-
-class _Rate(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of the last half minute."""
-        speed = task.finished_speed or task.speed
-        return Text("– img/s" if speed is None else f"{speed:.0f} img/s")
+_SPLITS = ("train", "validation")
 
 
 def run(cfg: DictConfig) -> None:
@@ -72,20 +50,21 @@ def run(cfg: DictConfig) -> None:
     out = Path(cfg.out or _usual_folder(cfg, codec, conditioner))
     if not normalized:
         _normalize(session, codec, out)
-    writers = {split: _writer(session, codec, conditioner, split, out / split) for split in SPLITS}
-    _check_room(out, writers.values())
-    device = device_of(cfg)
+    makers = session.latent_makers(codec, conditioner)
+    writers = {split: _writer(cfg, maker, split, out / split) for split, maker in makers.items()}
+    check_room(out, sum(writer.missing_bytes() for writer in writers.values()))
+    device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
     codec.to(device)
     conditioner.to(device)
-    with progress(_Rate(), on=console) as bars:
+    with progress(Rate(), on=console) as bars:
         for split, writer in writers.items():
-            _encode(session, split, writer, codec, conditioner, device, bars)
-    _conclude(session, out, writers)
+            _encode(cfg, split, makers[split], writer, device, bars)
+    _conclude(makers, out, writers)
 
 
 def _usual_folder(cfg: DictConfig, codec: Codec, conditioner: Conditioner) -> Path:
     """A folder that the same command finds again and no other one does."""
-    parts = {split: preprocessing(cfg, split) for split in SPLITS}
+    parts = {split: split_identity(cfg, split) for split in _SPLITS}
     storage = {key: cfg[key] for key in ("dtype", "crops", "shard_size")}
     parts["text"] = conditioner.cache_key
     id = run_id({"codec": codec.fingerprint(), "preprocessing": parts, "storage": storage})
@@ -99,7 +78,7 @@ def _normalize(session: Session, codec: Codec, out: Path) -> None:
         return
     # Another device may measure other bits, so the first process decides for all.
     until = time.monotonic() + _PATIENCE
-    while not all((out / split / "manifest.json").is_file() for split in SPLITS):
+    while not all((out / split / "manifest.json").is_file() for split in _SPLITS):
         if is_main_process():  # killed between the two
             break
         if time.monotonic() > until:
@@ -108,81 +87,51 @@ def _normalize(session: Session, codec: Codec, out: Path) -> None:
     normalize_like(codec, out / "train")
 
 
-def _writer(
-    session: Session, codec: Codec, conditioner: Conditioner, split: str, folder: Path
-) -> LatentWriter:
-    cfg = session.cfg
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be created ({error.strerror})") from error
-    stored = cfg.dtype, cfg.shard_size, cfg.crops
-    manifest = manifest_of(session, codec, conditioner, split, *stored)
-    return LatentWriter(folder, manifest)
-
-
-def _check_room(out: Path, writers: Iterable[LatentWriter]) -> None:
-    """Refuse to begin what cannot end."""
-    needed = 0
-    for writer in writers:
-        manifest = writer.manifest
-        samples = sum(len(manifest.rows(shard)) for shard in writer.missing())
-        needed += 2 * math.prod(manifest.latent_shape) * len(manifest.variants) * samples
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise UserError(
-            f"out={out} needs {needed / 2**30:.1f} GiB or more, and {free / 2**30:.1f} GiB are "
-            "free: make room, or name a folder elsewhere with out=<folder>"
-        )
+def _writer(cfg: DictConfig, maker: LatentMaker, split: str, folder: Path) -> LatentWriter:
+    make_folder(folder, lambda reason: f"out={folder} cannot be created ({reason})")
+    crops = cfg.crops if split == "train" else None
+    preprocessing = split_identity(cfg, split)
+    return LatentWriter(folder, maker.manifest(preprocessing, cfg.dtype, cfg.shard_size, crops))
 
 
 def _encode(
-    session: Session,
+    cfg: DictConfig,
     split: str,
+    maker: LatentMaker,
     writer: LatentWriter,
-    codec: Codec,
-    conditioner: Conditioner,
     device: torch.device,
     bars: Progress,
 ) -> None:
     """Write this process's missing shards of a split."""
-    cfg = session.cfg
     rank, world = (int(os.environ.get(name, k)) for k, name in enumerate(("RANK", "WORLD_SIZE")))
     shards = [shard for shard in writer.missing() if shard % world == rank]
-    views = len(writer.manifest.variants)
     if not shards:
         return
-    total = views * sum(len(writer.manifest.rows(shard)) for shard in shards)
+    manifest = writer.manifest
+    total = len(manifest.variants) * sum(len(manifest.rows(shard)) for shard in shards)
     task = bars.add_task(split, total=total)
-    loader: Any = batch_loader(
-        dataset_of(session, split),
-        (batch for shard in shards for batch in writer.batches(shard, cfg.batch_size)),
+    written = maker.write_shards(
+        writer,
+        shards,
+        cfg.batch_size,
+        device,
         cfg.data.num_workers,
-        pin_memory=device.type == "cuda",
+        lambda count: bars.advance(task, count),
     )
-    loaded = iter(loader)
-
-    def encoded(count: int) -> Iterator[Batch]:
-        for _ in range(count):
-            batch = next(loaded).to(device, non_blocking=True)
-            yield with_latents(conditioner.precompute(batch), codec.encode)
-            bars.advance(task, len(batch))
-
     line = max(1, len(shards) // 10)
-    for number, shard in enumerate(shards, 1):
-        writer.write(shard, encoded(len(writer.batches(shard, cfg.batch_size))))
+    for number in written:
         if not console.is_terminal and number % line == 0:
             console.print(f"{split}: {number} of {len(shards)} files")
 
 
-def _conclude(session: Session, out: Path, writers: dict[str, LatentWriter]) -> None:
+def _conclude(
+    makers: Mapping[str, LatentMaker], out: Path, writers: dict[str, LatentWriter]
+) -> None:
     """Say what there is now, and what to do with it."""
     for split, writer in writers.items():
-        broken = broken_files(dataset_of(session, split))
-        listed = writer.folder / "broken_files.txt"
+        broken = broken_files(makers[split].images)
         if broken:
-            known = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-            write_text(listed, "".join(f"{name}\n" for name in dict.fromkeys([*known, *broken])))
+            listed = writer.note_broken(broken)
             console.print(f"[yellow]warning:[/] {len(broken)} broken files were replaced: {listed}")
         manifest = writer.finish()
         if manifest is None:
@@ -191,7 +140,7 @@ def _conclude(session: Session, out: Path, writers: dict[str, LatentWriter]) -> 
         size = sum(file.stat().st_size for file in writer.folder.glob("*.safetensors"))
         console.print(
             f"{split}: {manifest.num_samples:,} samples x {len(manifest.variants)} views, "
-            f"{size / 2**20:,.1f} MiB; {error_line(manifest)}"
+            f"{size / 2**20:,.1f} MiB; {manifest.rounding()}"
         )
     if is_main_process():
         line = next_line("train", "stage=diffusion", f"data.latents={out}")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.device import device_to_show_on
 from ldmlab.apps.build.experiment import build_data
-from ldmlab.apps.commands.say import progress
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.core.device import device_to_show_on
+from ldmlab.core.terminal import progress
+from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
 
-JUDGE = "judge"
+JUDGE = "judge"  # the run's own evaluation, and not other measurements alone
 
 
 def run(cfg: DictConfig) -> None:
@@ -51,9 +50,8 @@ def write_card(
         The card.
     """
     started = time.monotonic()
-    restored.model.to(device_to_show_on(cfg))
-    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
-    subject = Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
+    restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
+    subject = _subject(cfg, restored)
     # What was measured before under the same protocol stays beside what is measured now.
     before = card_of(cfg, restored) or {"metrics": {}, "measured": []}
     metrics: dict[str, Any] = dict(before["metrics"])
@@ -91,35 +89,14 @@ def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:
     if not restored.folder.card.is_file():
         return None
     card = restored.folder.read_card()
-    heading = json.loads(json.dumps(_heading(cfg, restored)))
-    same = heading == {name: card.get(name) for name in heading} and "measured" in card
-    return card if same else None
+    return card if rests_on(card, _heading(cfg, restored)) else None
 
 
-def is_judged(card: Mapping[str, Any]) -> bool:
-    """Whether a card holds the run's own evaluation, and not other measurements alone."""
-    return JUDGE in card["measured"]
+def _subject(cfg: DictConfig, restored: Restored) -> Subject:
+    sampler, guidance = build(cfg.sampler), build(cfg.guidance)
+    return Subject(restored.model, restored.spec, sampler, guidance, cfg.seed)
 
 
 def _heading(cfg: DictConfig, restored: Restored) -> dict[str, Any]:
-    """What the numbers of a card rest on."""
-    return {
-        "protocol": {
-            **build(cfg.evaluation).protocol(),
-            "sampler": _described(build(cfg.sampler)),
-            "guidance": _described(build(cfg.guidance)),
-            "seed": cfg.seed,
-        },
-        "run": restored.folder.path.name,
-        "step": restored.step,
-        "codec": restored.model.codec.fingerprint(),
-    }
-
-
-def _described(part: Any) -> Any:
-    """A sampler or a guidance as data: its name and its numbers, those of its parts included."""
-    if isinstance(part, float) and not math.isfinite(part):
-        return str(part)  # JSON has no infinity
-    if part is None or isinstance(part, bool | int | float | str):
-        return part
-    return {"name": type(part).__name__} | {k: _described(v) for k, v in vars(part).items()}
+    subject, run = _subject(cfg, restored), restored.folder.path.name
+    return heading(build(cfg.evaluation), subject, run, restored.step)

@@ -7,19 +7,19 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
-from ldmlab.apps.build.device import device_to_show_on
-from ldmlab.apps.commands.image_folder import image_folder
-from ldmlab.apps.commands.init_image import read_start
-from ldmlab.apps.commands.sample_conditions import ask, ask_once
-from ldmlab.apps.commands.say import console
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.conditioning.asked import asked_conditions, one_condition, read_prompts
+from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_folder import image_folder
 from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
 from ldmlab.core.records import Batch
-from ldmlab.models.drawing import Drawing
+from ldmlab.core.terminal import console
+from ldmlab.data.sampling.datasets import Cycle
+from ldmlab.models.drawing import Drawing, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 GRID = 64
@@ -33,10 +33,11 @@ def run(cfg: DictConfig) -> None:
     Args:
         cfg: The run's configuration with this verb's keys on top.
     """
-    with image_folder(cfg) as out:
+    samples = find_run(cfg.run).samples
+    with image_folder(cfg.out, samples, cfg.prompt, cfg.seed) as out:
         restored = restore(cfg, cfg.run, cfg.ema_std)
-        restored.model.to(device_to_show_on(cfg))
-        conditions = ask(cfg, restored)
+        restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
+        conditions = _conditions(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
         drawing = _drawing(cfg, restored, weak)
         shown: list[Tensor] = []
@@ -55,12 +56,25 @@ def run(cfg: DictConfig) -> None:
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
+def _conditions(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
+    """The conditions that the configuration asks for, or else those of the validation data."""
+    prompts = [] if cfg.prompt is None else [str(cfg.prompt)]
+    if cfg.prompts is not None:
+        if prompts:
+            raise UserError("give prompt=<text> or prompts=<file>, not both")
+        prompts = read_prompts(cfg.prompts)
+    labels = [cfg.labels] if isinstance(cfg.labels, int) else list(cfg.labels or ())
+    conditioner = restored.model.network.conditioner
+    asked = asked_conditions(conditioner, prompts, labels, cfg.num_samples)
+    return Cycle(build(cfg.data.validation), cfg.num_samples) if asked is None else asked
+
+
 def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) -> Drawing:
     """All that was asked for beside the conditions."""
 
     def asked(key: str) -> list[Batch]:
         conditioner = restored.model.network.conditioner
-        return [] if cfg[key] is None else [ask_once(cfg[key], key, conditioner)]
+        return [] if cfg[key] is None else [one_condition(cfg[key], key, conditioner)]
 
     return Drawing(
         restored.model,
@@ -71,7 +85,7 @@ def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) 
         asked("also"),
         [*asked("negative_prompt"), *asked("negative_label"), None][0],
         weak,
-        read_start(cfg, restored.spec),
+        start_of(cfg.image, cfg.inpaint, restored.spec),
         cfg.strength,
         cfg.resamplings,
     )

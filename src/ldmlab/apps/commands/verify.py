@@ -3,95 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.run_base import load_table
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
+from ldmlab.models.published import PACKAGED, QUANTITIES, Finding, compare
 
 Published = Mapping[str, Mapping[str, Any]]
 TABLE_WIDTH = 110
-PACKAGED = Path(__file__).with_name("published.yaml")
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number that an experiment can be asked for.
-
-    Attributes:
-        read: Takes it from a blueprint.
-        tolerance: Largest relative difference; 0 for an exact number.
-    """
-
-    read: Callable[[Blueprint], Any]
-    tolerance: float = 0.0
-
-    def agrees(self, built: Any, published: Any) -> bool:
-        """Whether two values are the same within the tolerance."""
-        if self.tolerance == 0 or built is None:
-            return bool(built == published)
-        return math.isclose(built, published, rel_tol=self.tolerance)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One number of one experiment.
-
-    Attributes:
-        experiment: Its name.
-        quantity: What is compared.
-        built: What the configuration gives; None where it has no such part.
-        published: What the source says.
-        agrees: Whether they are the same within the quantity's tolerance.
-    """
-
-    experiment: str
-    quantity: str
-    built: Any
-    published: Any
-    agrees: bool
-
-
-def _weights(part: str) -> Quantity:
-    return Quantity(lambda blueprint: blueprint.parameters.get(part))
-
-
-def _gflops(part: str) -> Quantity:
-    def read(blueprint: Blueprint) -> float | None:
-        return blueprint.cost(part).flops / 1e9 if part in blueprint.calls else None
-
-    return Quantity(read, 0.01)
-
-
-QUANTITIES: dict[str, Quantity] = {
-    "unet": _weights("unet"),
-    "conditioner": _weights("conditioner"),
-    "autoencoder": _weights("autoencoder"),
-    "discriminator": _weights("discriminator"),
-    "latent": Quantity(lambda blueprint: list(blueprint.latent_shape)),
-    "alpha_bar": Quantity(lambda blueprint: blueprint.alpha_bar, 1e-9),
-    "lr": Quantity(lambda blueprint: float(blueprint.stage.lr)),
-    "batch": Quantity(lambda blueprint: int(blueprint.stage.batch_size)),
-    # Printed rates are rounded to two digits.
-    "base_lr": Quantity(lambda blueprint: blueprint.stage.lr / blueprint.stage.batch_size, 0.02),
-    "steps": Quantity(lambda blueprint: int(blueprint.stage.max_steps)),
-    "gflops": _gflops("unet"),
-    "encode_gflops": _gflops("encode"),
-    "decode_gflops": _gflops("decode"),
-}
 
 
 def run(cfg: DictConfig) -> int:
@@ -107,7 +38,10 @@ def run(cfg: DictConfig) -> int:
     published = read_published(path)
     names = _chosen(cfg.only, published)
     steps = track(names, "verifying", console=Console(stderr=True), transient=True)
-    findings = [finding for name in steps for finding in examine(name, published[name])]
+    findings: list[Finding] = []
+    for name in steps:
+        blueprint = draw_blueprint(compose([f"experiment={name}"]))
+        findings += compare(name, blueprint, published[name])
     wrong = [finding for finding in findings if not finding.agrees]
     if cfg.format == "json":
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -141,23 +75,6 @@ def read_published(path: Path) -> Published:
     return tree
 
 
-def examine(name: str, published: Mapping[str, Any]) -> list[Finding]:
-    """Build an experiment on `meta` and compare each number that its source states.
-
-    Raises:
-        UserError: There is no such experiment.
-    """
-    blueprint = Blueprint.draw(compose([f"experiment={name}"]))
-    findings = []
-    with torch.no_grad():
-        for key in (key for key in published if key != "source"):
-            quantity = QUANTITIES[key]
-            built = quantity.read(blueprint)
-            agrees = quantity.agrees(built, published[key])
-            findings.append(Finding(name, key, built, published[key], agrees))
-    return findings
-
-
 def _chosen(only: Any, published: Published) -> list[str]:
     if only is None:
         return list(published)
@@ -178,11 +95,7 @@ def _table(names: list[str], findings: list[Finding]) -> Table:
         cells = [_cell(own.get(quantity)) for quantity in shown]
         good = sum(finding.agrees for finding in own.values())
         verdict = f"{good} of {len(own)}"
-        table.add_row(
-            name,
-            *cells,
-            verdict if good == len(own) else f"[red]{verdict}[/red]",
-        )
+        table.add_row(name, *cells, verdict if good == len(own) else f"[red]{verdict}[/red]")
     return table
 
 

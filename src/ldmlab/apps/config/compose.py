@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -18,15 +17,15 @@ from ldmlab.apps.config.conf_dir import conf_dir, options, own_keys
 from ldmlab.apps.config.overrides import check_shape, key_of, parse, protect
 from ldmlab.apps.config.run_base import OF_RUN, first_line, store_base
 from ldmlab.apps.config.schema import check_values
-from ldmlab.apps.config.suggest import did_you_mean, flatten
 from ldmlab.apps.config.unread import check_read
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import flatten
+from ldmlab.core.suggest import did_you_mean
 
 _REQUEST = "request"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What Hydra is asked to compose.
 
     Attributes:

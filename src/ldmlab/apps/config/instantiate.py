@@ -19,9 +19,9 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.config.conf_dir import targets
-from ldmlab.apps.config.suggest import did_you_mean
-from ldmlab.apps.config.values import check_arguments, shown
+from ldmlab.core.arguments import check_arguments, check_signature, shown
 from ldmlab.core.errors import ArgumentError, UserError
+from ldmlab.core.suggest import did_you_mean
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _FULL_KEY = re.compile(r"full_key: (\S+)")
@@ -133,7 +133,8 @@ def _check(tree: Any, path: str, kwargs: Mapping[str, Any], node: DictConfig) ->
         _check(value, f"{path}.{key}".lstrip("."), {}, node)
     if "_target_" in tree:
         target = _resolve(tree["_target_"], path)
-        _check_signature(target, tree, arguments | dict(kwargs), path)
+        given = arguments | dict(kwargs)
+        check_signature(target, tree.get("_args_", ()), given, path, bool(tree.get("_partial_")))
         check_arguments(target, arguments, path, lambda key: typed_key(key, node))
 
 
@@ -161,26 +162,3 @@ def _find(parts: list[str]) -> Any:
             found = getattr(found, part, None)
         return found
     return None
-
-
-def _check_signature(
-    target: Callable[..., Any], tree: Mapping[str, Any], arguments: Mapping[str, Any], path: str
-) -> None:
-    """Refuse unknown and missing arguments in words of the configuration."""
-    try:
-        signature = inspect.signature(target)
-    except (TypeError, ValueError):
-        return  # a builtin without a signature: its own error will do
-    bind = signature.bind_partial if tree.get("_partial_") else signature.bind
-    try:
-        bind(*tree.get("_args_", ()), **arguments)
-    except TypeError as error:
-        takes = signature.parameters
-        unknown = next((name for name in arguments if name not in takes), None)
-        where = path or getattr(target, "__qualname__", "the node")
-        if unknown is None:
-            raise UserError(f"{where}: {target.__name__} {error}") from error
-        raise UserError(
-            f"{where}.{unknown}: {target.__name__} takes no '{unknown}'"
-            f"{did_you_mean(unknown, takes)}"
-        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hydra.errors import HydraException
 from ldmlab.apps.config.conf_dir import OF_OTHERS, options
 from ldmlab.core.errors import UserError
 
+# What Hydra takes for a number or a word of its own, where the name of an option is due.
+_NO_NAME = re.compile(r"|null|true|false|[-+.\d]+", re.IGNORECASE)
 # A key whose last part is one of these holds free text or a path, never a number or a list.
 _PROMPTS = {"prompt", "also", "negative_prompt"}
 _TEXTS = _PROMPTS | {
@@ -51,7 +54,7 @@ def check_shape(argument: str) -> None:
     groups, key = options(), key_of(argument)
     if "=" in argument and key:
         option = argument.partition("=")[2]
-        if key in groups and (option in ("", "null") or f"{key}/{option}.yaml" in OF_OTHERS):
+        if key in groups and (_NO_NAME.fullmatch(option) or f"{key}/{option}.yaml" in OF_OTHERS):
             listed = ", ".join(groups[key])
             raise UserError(f"{key} has no option '{option}': choose one of {listed}")
         return

@@ -19,17 +19,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldmlab.apps.config.conf_dir import (
-    EXCHANGEABLE,
-    conf_dir,
-    options,
-    package_of,
-    targets,
-)
+from ldmlab.apps.config.conf_dir import EXCHANGEABLE, conf_dir, options, package_of, targets
 from ldmlab.apps.config.migrations import migrate
 from ldmlab.apps.config.overrides import key_of
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import cut
+from ldmlab.core.suggest import did_you_mean
 
 OF_RUN = "of_run"
 TRUST_VARIABLE = "LDMLAB_TRUST"
@@ -140,7 +135,7 @@ def store_base(cfg: DictConfig) -> str:
     for group, usual in choices.items():
         package = package_of(group)
         shared = group == "hydra" or (package != group and package in choices)
-        part = None if shared else _cut(rest, package.split("."))
+        part = None if shared else cut(rest, package.split("."))
         if part is not None:
             store.store(group=group, name=OF_RUN, node=part, package="_global_")
             defaults.append({group: OF_RUN})
@@ -151,19 +146,6 @@ def store_base(cfg: DictConfig) -> str:
     rest |= {"trust": []} if "trust" in rest else {}
     store.store(name=OF_RUN, node={"defaults": defaults, **rest})
     return OF_RUN
-
-
-def _cut(tree: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
-    """Take what lies at a path out of nested tables, with the path; None where nothing does."""
-    *owners, last = path
-    for name in owners:
-        tree = tree.get(name) or {}
-    if last not in tree:
-        return None
-    part: Any = tree.pop(last)
-    for name in reversed(path):
-        part = {name: part}
-    return dict(part)
 
 
 def check_changeable(arguments: Iterable[str], own: Iterable[str], base: DictConfig) -> None:

@@ -10,47 +10,23 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.config.suggest import leaves
+from ldmlab.core.nested import leaves
 
 _DIGITS = 10
 
 # Where a run happens, how long it lasts and what it shows do not make it another run.
 _IRRELEVANT = (
-    "hydra",
-    "paths",
-    "logger",
-    "callbacks",
-    "launcher",
-    "sweep",
-    "debug",
-    "experiment",
-    "name",
-    "stage",
-    "run_id",
-    "resume",
-    "config",
-    "config_version",
-    "traceback",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_*",
-    "trainer.log_*",
-    "data.*root",
-    "data.num_workers",
-    "data.validation_limit",
-    "data.*max_bad",
-    "data.*cache",
+    "hydra", "paths", "logger", "callbacks", "launcher", "sweep", "debug", "experiment", "name",
+    "stage", "run_id", "resume", "config", "config_version", "traceback",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+    "trainer.enable_*", "trainer.log_*",
+    "data.*root", "data.num_workers", "data.validation_limit", "data.*max_bad", "data.*cache",
     "data.*cache_gib",
     "data.latents",  # what they are is, wherever they lie
     "codec.run",  # its weights are, wherever they lie
-    "max_steps",
-    "val_every",
-    "stages.*.max_steps",
-    "stages.*.val_every",
+    "max_steps", "val_every", "stages.*.max_steps", "stages.*.val_every",
     "stages.*.accumulate_grad_batches",
-)
+)  # fmt: skip
 
 
 def run_id(stage_config: Mapping[str, Any]) -> str:
@@ -90,6 +66,15 @@ def stage_identity(cfg: DictConfig, keys: Sequence[str], **more: Any) -> dict[st
         for key, value in chosen.items()
     }
     return dict(leaves(identifying(plain | more)))
+
+
+def split_identity(cfg: DictConfig, split: str) -> dict[str, Any]:
+    """What decides the pixels of a split, by dotted key, whatever folder it lies in."""
+    data = {split: OmegaConf.to_container(cfg.data[split], resolve=True)}
+    if split == "train":
+        data["limit"] = cfg.data.limit
+    tree = {"data": data, "codec": {"num_images": cfg.codec.num_images}}
+    return dict(leaves(identifying(tree)))
 
 
 def identifying(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

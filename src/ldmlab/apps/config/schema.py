@@ -5,14 +5,12 @@ Whatever else a configuration holds is an argument of a `_target_`, which checks
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldmlab.apps.config.values import (
+from ldmlab.core.arguments import (
     Betas,
     Name,
     Natural,
@@ -22,8 +20,7 @@ from ldmlab.apps.config.values import (
     Probability,
     Seed,
     Share,
-    check_arguments,
-    hints_of,
+    check_kinds,
 )
 from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import Range
@@ -48,228 +45,139 @@ Metrics = Annotated[
 ]
 
 
-@dataclass
-class Top:
-    """Keys of conf/config.yaml, and of the verbs' own files, that stand in no table."""
+# What both stages have.
+_STAGE: dict[str, Any] = {
+    "loss_type": Literal["l1", "l2"],
+    "lr": Positive,
+    "betas": Betas,
+    "weight_decay": NonNegative,
+    "warmup_steps": Natural,
+    "max_steps": PositiveInt,
+    "batch_size": PositiveInt,
+    "weights": str | None,
+    "accumulate_grad_batches": PositiveInt,
+    "clip_norm": Positive | None,
+    "precision": Precision,
+    "val_every": PositiveInt,
+}
 
-    name: Name
-    stage: Literal["autoencoder", "diffusion", "all"]
-    seed: Seed
-    run_id: Name | None
-    resume: str
-    config: str | None
-    scale_lr: bool
-    traceback: bool
-    trust: list[str]
-    format: Literal["table", "json"]
-    num_samples: PositiveInt
-    batch_size: PositiveInt
-    prompt: str | None
-    prompts: str | None
-    labels: int | list[int] | None
-    negative_prompt: str | None
-    negative_label: Natural | None
-    autoguidance: str | None
-    image: str | None
-    inpaint: str | None
-    strength: Share
-    resamplings: PositiveInt
-    ema_std: Share | None
-    metrics: Metrics
-    to: Literal["diffusers", "safetensors"]
-    action: Literal["check", "make", "tokenizer"]
-    size: Multiple
-    pictures: PositiveInt
-    dtype: Literal["fp16", "bf16"]
-    crops: PositiveInt
-    shard_size: PositiveInt
-    n_trials: PositiveInt
-    workers: PositiveInt
-
-
-@dataclass
-class Stage:
-    """What both stages have: `stages.<stage>`."""
-
-    loss_type: Literal["l1", "l2"]
-    lr: Positive
-    betas: Betas
-    weight_decay: NonNegative
-    warmup_steps: Natural
-    max_steps: PositiveInt
-    batch_size: PositiveInt
-    weights: str | None
-    accumulate_grad_batches: PositiveInt
-    clip_norm: Positive | None
-    precision: Precision
-    val_every: PositiveInt
-
-
-@dataclass
-class AutoencoderStage(Stage):
-    """`stages.autoencoder`."""
-
-    reduction: Literal["sum_pixels", "mean_pixels"]
-    discriminator_lr: Positive
-
-
-@dataclass
-class DiffusionStage(Stage):
-    """`stages.diffusion`."""
-
-    condition_dropout: Probability
-
-
-@dataclass
-class Trainer:
-    """`trainer`: those arguments of Lightning's Trainer that have no key of their own elsewhere."""
-
-    accelerator: Literal["cpu", "gpu", "cuda", "auto"]
-    devices: Devices
-    num_nodes: PositiveInt
-    strategy: Strategy
-    log_every_n_steps: PositiveInt
-    deterministic: bool | Literal["warn"]
-    benchmark: bool | None
-    detect_anomaly: bool
-    profiler: Literal["simple", "advanced", "pytorch"] | None
-
-
-@dataclass
-class Callbacks:
-    """`callbacks`: numbers of the built-in ones; a table with `_target_` is one of the user's."""
-
-    checkpoint_every: PositiveInt
-    keep_every: PositiveInt | None
-    best: bool
-    sample_every: PositiveInt
-    num_samples: Natural
-    patience: PositiveInt
-
-
-@dataclass
-class Data:
-    """What every data set has: `data`, where no source takes it."""
-
-    train: dict[str, Any]
-    validation: dict[str, Any]
-    root: Name | None
-    images: Name | None
-    masks: Name | None
-    captions: Name | None
-    image_size: PositiveInt
-    channels: PositiveInt
-    num_classes: PositiveInt | None
-    num_mask_labels: PositiveInt | None
-    vocabulary: str | None
-    vocabulary_size: Annotated[int, Range("a whole number above 5", lambda x: x > 5)] | None
-    in_memory: bool
-    latents: str | None
-    limit: PositiveInt | None
-    validation_limit: PositiveInt | None
-    num_workers: Natural
-
-
-@dataclass
-class BitsPerDim:
-    """`bits_per_dim` of `ldmlab evaluate`."""
-
-    num_samples: PositiveInt
-    terms: PositiveInt | None
-    variance: Literal["beta", "beta_tilde", "learned"]
-    trace: Literal["hutchinson", "exact"]
-    tolerance: Positive
-
-
-@dataclass
-class Density:
-    """`density` of `ldmlab evaluate`."""
-
-    network: dict[str, Any] | None
-    max_steps: PositiveInt
-    batch_size: PositiveInt
-    lr: Positive
-
-
-@dataclass
-class Codec:
-    """`codec`: where its weights are, and what it is normalised on."""
-
-    module: dict[str, Any]
-    run: str | None
-    num_images: Natural
-
-
-@dataclass
-class Perceptual:
-    """`perceptual`: the weight beside the distance of pixels."""
-
-    distance: dict[str, Any]
-    weight: NonNegative
-
-
-@dataclass
-class Slurm:
-    """`launcher.slurm`."""
-
-    script: str | None
-    partition: str | int | None
-    account: str | int | None
-    time: str | int | None
-    cpus_per_task: PositiveInt
-    memory: str | int | None
-    options: dict[str, Any]
-
-
-@dataclass
-class Sweep:
-    """`sweep`."""
-
-    metric: str | None
-    direction: Literal["minimize", "maximize"]
-    space: dict[str, str]
-    sampler: dict[str, Any]
-    pruning: dict[str, Any] | None
-
-
-@dataclass
-class Paths:
-    """`paths`."""
-
-    runs: Name
-    data: Name
-
-
-@dataclass
-class Launcher:
-    """`launcher`."""
-
-    slurm: dict[str, Any] | None
-
-
-@dataclass
-class Logger:
-    """`logger`: beside it, the user's own tables with a `_target_`."""
-
-    wandb: dict[str, Any] | None
-
-
-SCHEMA: dict[str, Callable[..., Any]] = {
-    "": Top,
-    "stages.autoencoder": AutoencoderStage,
-    "stages.diffusion": DiffusionStage,
-    "trainer": Trainer,
-    "callbacks": Callbacks,
-    "data": Data,
-    "bits_per_dim": BitsPerDim,
-    "density": Density,
-    "codec": Codec,
-    "perceptual": Perceptual,
-    "launcher": Launcher,
-    "launcher.slurm": Slurm,
-    "sweep": Sweep,
-    "paths": Paths,
-    "logger": Logger,
+# Tables by their dotted keys. In `callbacks` and `logger`, a table with `_target_` is one of the
+# user's; `trainer` has those arguments of Lightning's that no key elsewhere decides.
+SCHEMA: dict[str, dict[str, Any]] = {
+    # conf/config.yaml, and the verbs' own files: what stands in no table.
+    "": {
+        "name": Name,
+        "stage": Literal["autoencoder", "diffusion", "all"],
+        "seed": Seed,
+        "run_id": Name | None,
+        "resume": str,
+        "config": str | None,
+        "scale_lr": bool,
+        "traceback": bool,
+        "trust": list[str],
+        "format": Literal["table", "json"],
+        "num_samples": PositiveInt,
+        "batch_size": PositiveInt,
+        "prompt": str | None,
+        "prompts": str | None,
+        "labels": int | list[int] | None,
+        "negative_prompt": str | None,
+        "negative_label": Natural | None,
+        "autoguidance": str | None,
+        "image": str | None,
+        "inpaint": str | None,
+        "strength": Share,
+        "resamplings": PositiveInt,
+        "ema_std": Share | None,
+        "metrics": Metrics,
+        "to": Literal["diffusers", "safetensors"],
+        "action": Literal["check", "make", "tokenizer"],
+        "size": Multiple,
+        "pictures": PositiveInt,
+        "dtype": Literal["fp16", "bf16"],
+        "crops": PositiveInt,
+        "shard_size": PositiveInt,
+        "n_trials": PositiveInt,
+        "workers": PositiveInt,
+    },
+    "stages.autoencoder": {
+        **_STAGE,
+        "reduction": Literal["sum_pixels", "mean_pixels"],
+        "discriminator_lr": Positive,
+    },
+    "stages.diffusion": {**_STAGE, "condition_dropout": Probability},
+    "trainer": {
+        "accelerator": Literal["cpu", "gpu", "cuda", "auto"],
+        "devices": Devices,
+        "num_nodes": PositiveInt,
+        "strategy": Strategy,
+        "log_every_n_steps": PositiveInt,
+        "deterministic": bool | Literal["warn"],
+        "benchmark": bool | None,
+        "detect_anomaly": bool,
+        "profiler": Literal["simple", "advanced", "pytorch"] | None,
+    },
+    "callbacks": {
+        "checkpoint_every": PositiveInt,
+        "keep_every": PositiveInt | None,
+        "best": bool,
+        "sample_every": PositiveInt,
+        "num_samples": Natural,
+        "patience": PositiveInt,
+    },
+    "data": {
+        "train": dict[str, Any],
+        "validation": dict[str, Any],
+        "root": Name | None,
+        "images": Name | None,
+        "masks": Name | None,
+        "captions": Name | None,
+        "image_size": PositiveInt,
+        "channels": PositiveInt,
+        "num_classes": PositiveInt | None,
+        "num_mask_labels": PositiveInt | None,
+        "vocabulary": str | None,
+        "vocabulary_size": Annotated[int, Range("a whole number above 5", lambda x: x > 5)] | None,
+        "in_memory": bool,
+        "latents": str | None,
+        "limit": PositiveInt | None,
+        "validation_limit": PositiveInt | None,
+        "num_workers": Natural,
+    },
+    "bits_per_dim": {
+        "num_samples": PositiveInt,
+        "terms": PositiveInt | None,
+        "variance": Literal["beta", "beta_tilde", "learned"],
+        "trace": Literal["hutchinson", "exact"],
+        "tolerance": Positive,
+    },
+    "density": {
+        "network": dict[str, Any] | None,
+        "max_steps": PositiveInt,
+        "batch_size": PositiveInt,
+        "lr": Positive,
+    },
+    "codec": {"module": dict[str, Any], "run": str | None, "num_images": Natural},
+    "perceptual": {"distance": dict[str, Any], "weight": NonNegative},
+    "launcher": {"slurm": dict[str, Any] | None},
+    "launcher.slurm": {
+        "script": str | None,
+        "partition": str | int | None,
+        "account": str | int | None,
+        "time": str | int | None,
+        "cpus_per_task": PositiveInt,
+        "memory": str | int | None,
+        "options": dict[str, Any],
+    },
+    "sweep": {
+        "metric": str | None,
+        "direction": Literal["minimize", "maximize"],
+        "space": dict[str, str],
+        "sampler": dict[str, Any],
+        "pruning": dict[str, Any] | None,
+    },
+    "paths": {"runs": Name, "data": Name},
+    "logger": {"wandb": dict[str, Any] | None},
 }
 _OPTIONAL = ("launcher.slurm",)
 
@@ -291,15 +199,15 @@ def check_values(cfg: DictConfig) -> None:
         raise UserError(f"the configuration does not resolve: {said}") from error
     if missing:
         raise UserError(f"{missing[0]} is mandatory: add {missing[0]}=<value>")
-    for path, schema in SCHEMA.items():
-        node = _table(tree, path, schema)
+    for path, kinds in SCHEMA.items():
+        node = _table(tree, path)
         if node is not None:
-            check_arguments(schema, node, path)
+            check_kinds(kinds, node, path)
     for stage in ("autoencoder", "diffusion"):
         _check_share(tree, stage)
 
 
-def _table(tree: Any, path: str, schema: Callable[..., Any]) -> dict[str, Any] | None:
+def _table(tree: Any, path: str) -> dict[str, Any] | None:
     """The table at a path; None where the configuration has none."""
     reached = ""
     for part in filter(None, path.split(".")):
@@ -307,7 +215,7 @@ def _table(tree: Any, path: str, schema: Callable[..., Any]) -> dict[str, Any] |
             return None
         tree, reached = tree[part], f"{reached}.{part}".lstrip(".")
         if not isinstance(tree, dict):
-            keys = [name for name in hints_of(schema) if reached == path]
+            keys = SCHEMA[path] if reached == path else ()
             inner = f"set one of its keys: {', '.join(keys)}" if keys else "set one of its keys"
             raise UserError(f"{reached} is a table, {inner}; got {tree}")
     return dict(tree)

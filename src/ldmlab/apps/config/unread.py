@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.config.conf_dir import conf_dir, package_of
 from ldmlab.apps.config.schema import SCHEMA
-from ldmlab.apps.config.suggest import did_you_mean, flatten
 from ldmlab.core.errors import UserError
+from ldmlab.core.nested import flatten
+from ldmlab.core.suggest import did_you_mean
 
 _REFERENCE = re.compile(r"\$\{(?:[\w.]+:)?(\.*)([\w.]+)\}")
 # Tables whose keys are names of the user's choosing.
@@ -62,7 +63,7 @@ def _check(tree: dict[str, Any], path: str, known: frozenset[str]) -> None:
         if key in _OPEN or (isinstance(value, dict) and "_target_" in value and key in known):
             continue
         if key not in known and not (path in _OBJECTS and _is_object(value)):
-            raise UserError(_told(key, path, known))
+            raise UserError(_told(key, path, known - {path}))
         if isinstance(value, dict) and key in known:
             _check(value, key, known)
 
@@ -120,7 +121,7 @@ def _known(root: Path, config_name: str) -> frozenset[str]:
         for parts in (package_of(group).split(".") for group in groups):
             known |= {".".join(parts[: end + 1]) for end in range(len(parts))}
         known |= set(flatten(table))
-    for path, schema in SCHEMA.items():
+    for path, keys in SCHEMA.items():
         if path.partition(".")[0] in known:
-            known |= {f"{path}.{name}" for name in get_type_hints(schema)}
+            known |= {f"{path}.{name}" for name in keys}
     return frozenset(known)

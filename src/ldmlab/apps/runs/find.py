@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.apps.runs.folder import LATEST, RunFolder
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import nothing_at
 
 
 def find_run(path: str | os.PathLike[str]) -> RunFolder:
@@ -18,7 +18,7 @@ def find_run(path: str | os.PathLike[str]) -> RunFolder:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(_absent(path))
+        raise UserError(nothing_at(path))
     resolved = path.resolve()
     candidates = [resolved, resolved / LATEST]
     if resolved.is_file():
@@ -52,14 +52,3 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
-
-
-def _absent(path: Path) -> str:
-    """Say how far a missing path exists, and what it could have been."""
-    nearest = next(parent for parent in path.absolute().parents if parent.is_dir())
-    missing = path.absolute().relative_to(nearest).parts[0]
-    names = [entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")]
-    hint = did_you_mean(missing, names)
-    if not hint:
-        hint = f", which holds {', '.join(sorted(names)[:5]) or 'nothing'}"
-    return f"there is no {path}: no '{missing}' in {nearest}{hint}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.runs.environment import describe_environment
 from ldmlab.apps.runs.secrets import writable
+from ldmlab.core.environment import describe_environment
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import sweep_partial, told_if_unwritable, write_json, write_text
+from ldmlab.core.files import make_folder, point_link, sweep_partial, write_json, write_text
 
 LATEST = "latest"
 # Hydra refuses `=` in values, shells split at spaces, and `..` leaves the folder.
@@ -52,14 +51,14 @@ class RunFolder:
                     f"and not '{LATEST}'"
                 )
         folder = cls(Path(root) / str(experiment) / stage / str(id))
-        try:
-            folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            folder.samples.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot create the run folder {folder.path} ({error.strerror}): "
-                f"set paths.runs to a folder that can be written"
-            ) from error
+        for part in (folder.checkpoints, folder.samples):
+            make_folder(
+                part,
+                lambda reason: (
+                    f"cannot create the run folder {folder.path} ({reason}): "
+                    "set paths.runs to a folder that can be written"
+                ),
+            )
         return folder
 
     @property
@@ -144,9 +143,4 @@ class RunFolder:
 
     def link_latest(self) -> None:
         """Point `latest`, beside the folder, at this run."""
-        link = self.path.parent / LATEST
-        fresh = link.with_name(f".{LATEST}.{uuid.uuid4().hex[:8]}")
-        # Relative, so that the whole tree can be moved; renamed, so that it never lacks.
-        with told_if_unwritable(link):
-            fresh.symlink_to(self.path.name, target_is_directory=True)
-            fresh.replace(link)
+        point_link(self.path.with_name(LATEST), self.path.name)

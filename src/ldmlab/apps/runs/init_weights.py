@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from ldmlab.apps.runs.ema_weights import kept_average
 from ldmlab.apps.runs.find import find_checkpoint
-from ldmlab.apps.runs.restore import model_weights, spec_in
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
+from ldmlab.core.checkpoint_keys import autoencoder_weights, below, kept_average, spec_in
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 
@@ -40,10 +39,10 @@ def start_network(network: nn.Module, run: str | Path) -> None:
     Raises:
         UserError: The run is of stage one, or of another architecture.
     """
-    state = run_state(run)
-    state = model_weights(state, kept_average(state))
+    state = read_checkpoint(find_checkpoint(run))["state_dict"]
+    weights = below("model.network.", state) | kept_average(state)
     misfit = f"stages.diffusion.weights={run} is of another network than this configuration's"
-    load_weights(network, _under("network.", state), misfit)
+    load_weights(network, weights, misfit)
 
 
 def start_autoencoder(autoencoder: nn.Module, run: str | Path) -> None:
@@ -53,35 +52,6 @@ def start_autoencoder(autoencoder: nn.Module, run: str | Path) -> None:
         UserError: The run holds no autoencoder, or one of another architecture.
     """
     misfit = f"stages.autoencoder.weights={run} is another autoencoder than this configuration's"
-    weights = autoencoder_weights(run_state(run), f"stages.autoencoder.weights={run}")
+    state = read_checkpoint(find_checkpoint(run))["state_dict"]
+    weights = autoencoder_weights(state, f"stages.autoencoder.weights={run}")
     load_weights(autoencoder, weights, misfit)
-
-
-def run_state(run: str | Path) -> dict[str, Tensor]:
-    """Every tensor of a run of either stage."""
-    return read_checkpoint(find_checkpoint(run))["state_dict"]
-
-
-def autoencoder_weights(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The autoencoder's tensors among those of a run of either stage.
-
-    Args:
-        state: The run's tensors.
-        source: The key and value that name it, for the message.
-
-    Raises:
-        UserError: There is no autoencoder in it.
-    """
-    weights = _under("autoencoder.", state) or _under("model.codec.autoencoder.", state)
-    if not weights:
-        raise UserError(f"{source} holds no autoencoder")
-    return weights
-
-
-def codec_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The whole codec, normalisation included, of a run of stage two; empty for stage one."""
-    return _under("model.codec.", state)
-
-
-def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from ldmlab.apps.build.experiment import build_codec, build_model
-from ldmlab.apps.runs.ema_weights import kept_average, other_average
 from ldmlab.apps.runs.find import find_checkpoint, find_run
 from ldmlab.apps.runs.folder import RunFolder
-from ldmlab.core.checkpoint_file import load_weights, read_checkpoint, stage_of
+from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
+from ldmlab.core.checkpoint_keys import kept_average, model_weights, spec_in, stage_of
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
+from ldmlab.training.post_hoc_ema import average_of_length
 
 
 @dataclass(frozen=True)
@@ -61,25 +59,11 @@ def restore(cfg: DictConfig, run: str | Path, ema_std: float | None = None) -> R
         )
     spec = spec_in(checkpoint)
     model = build_model(cfg, spec, build_codec(cfg, spec))
-    average = kept_average(state) if ema_std is None else other_average(cfg, folder, ema_std)
+    if ema_std is None:
+        average = kept_average(state)
+    else:
+        lengths = cfg.stages.diffusion.ema.get("lengths")
+        average = average_of_length(folder.checkpoints, lengths, ema_std)
     weights = model_weights(state, average)
     load_weights(model, weights, f"{path} does not fit its configuration")
     return Restored(model.eval(), spec, folder, int(state["steps"]))
-
-
-def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
-    """What the model of a checkpoint knows of its data."""
-    metadata = dict(checkpoint["metadata"]["spec"])
-    if metadata["vocabulary"] is not None:
-        metadata["vocabulary"] = tuple(metadata["vocabulary"])
-    return DataSpec(**metadata)
-
-
-def model_weights(state: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model in a checkpoint of stage two, an average for the trained network."""
-    averaged = {f"model.network.{name}": value for name, value in average.items()}
-    return {
-        name.removeprefix("model."): value
-        for name, value in (dict(state) | averaged).items()
-        if name.startswith("model.")
-    }

@@ -1,22 +1,19 @@
 """Keeps the values of secret environment variables out of what is written and shown.
 
-A value is secret when the name of its variable says so, it is long enough to be one, and it is no
-word that conf/ itself is written with.
+A word that conf/ itself is written with is no secret.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.config.conf_dir import conf_dir
+from ldmlab.core.secrets import replace_secrets
 
-_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
-_SHORTEST = 8
 _WORD = re.compile(r"[\w./-]+")
 _RESOLVER = re.compile(r"\$\{[\w.]+:")
 
@@ -35,12 +32,12 @@ def writable(cfg: DictConfig) -> DictConfig:
 
 def redact_values(tree: Any) -> Any:
     """Plain containers with `${oc.env:NAME}` for each secret; keys and targets stay."""
-    return _replace(tree, lambda name: f"${{oc.env:{name}}}")
+    return replace_secrets(tree, lambda name: f"${{oc.env:{name}}}", _conf_words)
 
 
 def masked(tree: Any) -> Any:
     """Plain containers to be shown, with `<redacted>` for each secret; keys and targets stay."""
-    return _replace(tree, lambda _: "<redacted>")
+    return replace_secrets(tree, lambda _: "<redacted>", _conf_words)
 
 
 def _answered(raw: Any, resolved: Any) -> Any:
@@ -54,35 +51,7 @@ def _answered(raw: Any, resolved: Any) -> Any:
     return raw
 
 
-def _replace(tree: Any, shown: Callable[[str], str]) -> Any:
-    secrets = _secrets()
-    if not secrets:
-        return tree
-    # The longest first: one secret may begin like another.
-    values = sorted(secrets, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, values)))
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {key: v if key == "_target_" else walk(v) for key, v in node.items()}
-        if isinstance(node, list | tuple):
-            return [walk(value) for value in node]
-        if isinstance(node, str):
-            return pattern.sub(lambda found: shown(secrets[found.group()]), node)
-        return node
-
-    return walk(tree)
-
-
-def _secrets() -> dict[str, str]:
-    """The secret values of the environment, with the names of their variables."""
-    found = {
-        value: name
-        for name, value in os.environ.items()
-        if _NAME.search(name) and len(value) >= _SHORTEST
-    }
-    if found:
-        for leaf in conf_dir().rglob("*.yaml"):
-            for word in _WORD.findall(leaf.read_text("utf-8")):
-                found.pop(word, None)
-    return found
+def _conf_words() -> Iterator[str]:
+    """The words that conf/ itself is written with."""
+    for leaf in conf_dir().rglob("*.yaml"):
+        yield from _WORD.findall(leaf.read_text("utf-8"))

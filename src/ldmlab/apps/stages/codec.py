@@ -6,25 +6,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import build_codec
 from ldmlab.apps.config.run_id import name_of_run, stage_identity
 from ldmlab.apps.runs.find import find_checkpoint
-from ldmlab.apps.runs.init_weights import autoencoder_weights, codec_weights
-from ldmlab.apps.stages.latents import normalize_like
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
+from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights
+from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
 from ldmlab.data.sampling.datasets import Subset, in_order
+from ldmlab.training.latents import encoded_at_once, normalize_like
 
 # What decides the result of stage one, and so names its run.
 AUTOENCODER_KEYS = (
     "seed", "data", "~data.in_memory", "autoencoder", "bottleneck", "discriminator", "perceptual",
     "optimizer", "lr_schedule", "scale_lr", "stages.autoencoder",
 )  # fmt: skip
-
-ENCODED_PIXELS = 250 * 32 * 32
 
 
 def stage_one_codec(session: Session) -> tuple[Codec, bool]:
@@ -41,7 +39,7 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
     codec = build_codec(cfg, session.spec)
     if not isinstance(codec, NormalizedCodec):
         return codec, True
-    path = _own_stage_one(session) if cfg.codec.run is None else cfg.codec.run
+    path = _own_stage_one(cfg) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     checkpoint = read_checkpoint(find_checkpoint(path))
     state = checkpoint["state_dict"]
@@ -84,23 +82,22 @@ def normalize(session: Session, codec: Codec) -> None:
     if (latents := session.cfg.data.latents) is not None:
         normalize_like(codec, Path(latents) / "train")
         return
-    device = device_of(session.cfg)
+    device = device_of(session.cfg.trainer.accelerator, session.cfg.trainer.devices)
     codec.to(device)
     count = min(session.cfg.codec.num_images, len(session.train))
-    first = in_order(Subset(session.train, count), encoded_at_once(session))
+    first = in_order(Subset(session.train, count), encoded_at_once(session.spec.image_size))
     codec.normalize_on(batch.image.to(device) for batch in first if batch.image is not None)
 
 
-def encoded_at_once(session: Session) -> int:
-    """How many images the codec takes at once: as many pixels as 250 images of 32 x 32."""
-    return max(1, ENCODED_PIXELS // session.spec.image_size**2)
+def stage_one_run(cfg: DictConfig) -> Path:
+    """The run of an experiment's own autoencoder, whether there is one yet or not."""
+    name = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
+    return Path(cfg.paths.runs) / str(cfg.name) / "autoencoder" / name
 
 
-def _own_stage_one(session: Session) -> Path:
-    """The checkpoint of this experiment's autoencoder."""
-    cfg = session.cfg
-    id = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
-    run = Path(cfg.paths.runs) / cfg.name / "autoencoder" / id
+def _own_stage_one(cfg: DictConfig) -> Path:
+    """The checkpoint of an experiment's own autoencoder."""
+    run = stage_one_run(cfg)
     try:
         return find_checkpoint(run)
     except UserError as error:

@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldmlab.apps.build.device import accelerator_of
 from ldmlab.apps.build.experiment import learning_rate
 from ldmlab.apps.config.instantiate import build, takes
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.secrets import masked
-from ldmlab.apps.stages.resume import check_same, resume_from
 from ldmlab.apps.stages.session import Session, console
+from ldmlab.core.device import accelerator_of
+from ldmlab.core.errors import UserError
 from ldmlab.core.processes import is_main_process
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.broken_files import BrokenFiles
@@ -28,6 +28,7 @@ from ldmlab.training.callbacks.throughput import Throughput
 from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.fit import Observers, StageFit
 from ldmlab.training.loggers.build import build_loggers
+from ldmlab.training.resume import Resume, newest_checkpoint
 from ldmlab.training.step_module import StepModule
 
 
@@ -35,8 +36,7 @@ def fit_stage(
     session: Session,
     stage: str,
     module: StepModule,
-    train: BatchDataset,
-    validation: BatchDataset,
+    data: tuple[BatchDataset, BatchDataset],
     folder: RunFolder,
     observers: Observers,
     identity: Mapping[str, Any],
@@ -48,8 +48,7 @@ def fit_stage(
         session: The experiment.
         stage: `autoencoder` or `diffusion`.
         module: What is trained.
-        train: Its training data: images or latents.
-        validation: Its validation data.
+        data: Its training and its validation data: images or latents.
         folder: Its run.
         observers: Callbacks of this stage alone.
         identity: What decides the result, by configuration key.
@@ -60,10 +59,10 @@ def fit_stage(
     """
     cfg, options = session.cfg, session.cfg.stages[stage]
     identity = masked(identity)  # checkpoints are handed on
-    resume = resume_from(cfg, stage, folder)
+    resume = _resume_from(cfg, stage, folder)
     spent = 0.0
     if resume is not None:
-        check_same(resume, identity, session.spec)
+        resume.check_same(identity, session.spec.vocabulary)
         spent = folder.read_seconds()
         if resume.step >= options.max_steps:
             console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
@@ -91,7 +90,7 @@ def fit_stage(
     ]
     stage_fit = StageFit(
         module,
-        BatchDataModule(train, validation, options.batch_size, cfg.seed, cfg.data.num_workers),
+        BatchDataModule(*data, options.batch_size, cfg.seed, cfg.data.num_workers),
         _trainer_options(cfg, stage, folder),
         [
             GradientGuard(options.clip_norm, cfg.callbacks.patience, folder.path / "replay"),
@@ -127,9 +126,42 @@ def further(group: DictConfig, except_for: Sequence[str] = (), **defaults: Any) 
     return [build(node, **{k: v for k, v in defaults.items() if takes(node, k)}) for node in nodes]
 
 
+def _resume_from(cfg: DictConfig, stage: str, folder: RunFolder) -> Resume | None:
+    """The checkpoint to continue from, as `resume` asks for; None to begin anew.
+
+    A named checkpoint is for the stage that it is of; `stage=all` finds the other's by itself.
+
+    Args:
+        cfg: The configuration.
+        stage: The stage to be trained.
+        folder: Its run.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or is of a stage that is not trained.
+    """
+    if cfg.resume == "never":
+        return None
+    if cfg.resume != "auto":
+        named = Resume.at(cfg.resume)
+        if named.stage == stage:
+            return named
+        if cfg.stage != "all":
+            raise UserError(
+                f"resume={cfg.resume} is a checkpoint of stage={named.stage}, and stage={stage} "
+                "is trained: name one of this stage, or leave resume out"
+            )
+    found = newest_checkpoint(folder.checkpoints)
+    if found is None:
+        return None
+    resume, complaints = found
+    for complaint in complaints:
+        console.print(f"[yellow]warning:[/] {complaint}; continuing from {resume.path.name}")
+    return resume
+
+
 def _trainer_options(cfg: DictConfig, stage: str, folder: RunFolder) -> dict[str, Any]:
     options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
-    strategy, accelerator = cfg.trainer.strategy, accelerator_of(cfg)
+    strategy, accelerator = cfg.trainer.strategy, accelerator_of(cfg.trainer.accelerator)
     return options | {
         "accelerator": accelerator,
         "strategy": strategy if isinstance(strategy, str) else build(strategy),

@@ -15,11 +15,14 @@ from rich.console import Console
 from ldmlab.apps.build.experiment import build_data
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import spec_to_start_from
+from ldmlab.autoencoding.codec import Codec
+from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.locks import locked
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
+from ldmlab.training.latents import LatentMaker
 
 # One process speaks for all.
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
@@ -54,6 +57,12 @@ class Session:
             session.spec = spec_to_start_from(weights, session.spec)
         session.seconds["data"] = time.monotonic() - started
         return session
+
+    def latent_makers(self, codec: Codec, conditioner: Conditioner) -> dict[str, LatentMaker]:
+        """What makes latents of each split."""
+        splits = {"train": self.train, "validation": self.validation}
+        size = self.spec.image_size
+        return {name: LatentMaker(data, size, codec, conditioner) for name, data in splits.items()}
 
     @contextmanager
     def run_folder(self, stage: str, id: str) -> Iterator[RunFolder]:

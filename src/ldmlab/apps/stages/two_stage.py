@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import torch
 
-from ldmlab.apps.build.device import device_of
 from ldmlab.apps.build.experiment import (
     build_autoencoder_module,
     build_diffusion_module,
     build_model,
 )
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.config.run_id import name_of_run, stage_identity
+from ldmlab.apps.config.run_id import name_of_run, split_identity, stage_identity
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import start_autoencoder, start_network
-from ldmlab.apps.stages.codec import AUTOENCODER_KEYS, encoded_at_once, normalize, stage_one_codec
+from ldmlab.apps.stages.codec import AUTOENCODER_KEYS, normalize, stage_one_codec
 from ldmlab.apps.stages.fit_stage import fit_stage
-from ldmlab.apps.stages.latents import check_conditions, open_latents, stored_form
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
-from ldmlab.core.records import Batch
-from ldmlab.data.sampling.datasets import (
-    BatchDataset,
-    InMemory,
-    check_memory,
-    in_order,
-    with_latents,
-)
+from ldmlab.core.device import device_of
+from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.callbacks.health import AutoencoderHealth
 from ldmlab.training.callbacks.pictures import Reconstructions, Samples
+from ldmlab.training.latents import stored_form
 
 # What decides the result of stage two, and so names its run.
 DIFFUSION_KEYS = (
@@ -57,17 +51,9 @@ def train_autoencoder(session: Session) -> RunFolder:
         )
         assert shown.image is not None
         pictures = Reconstructions(shown.image, folder.samples, cfg.callbacks.sample_every)
-        fit_stage(
-            session,
-            "autoencoder",
-            module,
-            session.train,
-            session.validation,
-            folder,
-            [pictures, AutoencoderHealth()],
-            identity,
-            {"max_steps": cfg.stages.autoencoder.max_steps},
-        )
+        data, observers = (session.train, session.validation), (pictures, AutoencoderHealth())
+        metadata = {"max_steps": cfg.stages.autoencoder.max_steps}
+        fit_stage(session, "autoencoder", module, data, folder, observers, identity, metadata)
     return folder
 
 
@@ -82,9 +68,9 @@ def train_diffusion(session: Session) -> RunFolder:
         normalize(session, codec)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg, session.spec, codec)
-    latents, validation = _latents(session, codec, model.network.conditioner)
+    data = _latents(session, codec, model.network.conditioner)
     session.seconds["codec"] = time.monotonic() - started
-    cached = stored_form(latents, model.network.conditioner)
+    cached = stored_form(data[0], model.network.conditioner)
     identity = stage_identity(cfg, DIFFUSION_KEYS, codec_hash=weights_hash, latents=cached)
     with session.run_folder("diffusion", name_of_run(cfg, identity)) as folder:
         if weights := cfg.stages.diffusion.weights:
@@ -101,17 +87,7 @@ def train_diffusion(session: Session) -> RunFolder:
             cfg.callbacks.sample_every,
         )
         metadata = {"codec": codec.fingerprint()}
-        fit_stage(
-            session,
-            "diffusion",
-            module,
-            latents,
-            validation,
-            folder,
-            [pictures],
-            identity,
-            metadata,
-        )
+        fit_stage(session, "diffusion", module, data, folder, [pictures], identity, metadata)
     return folder
 
 
@@ -122,23 +98,20 @@ def _latents(
 
     They are cached latents, latents held in memory, or images to encode at each step.
     """
-    if session.cfg.data.latents is not None:
-        train, validation = open_latents(session, codec, conditioner)
-        check_conditions(train, session.train, conditioner, "leave data.latents out")
+    cfg = session.cfg
+    makers = session.latent_makers(codec, conditioner)
+    if cfg.data.latents is not None:
+        train, validation = (
+            maker.open_cache(
+                Path(cfg.data.latents) / split, split_identity(cfg, split), split == "train"
+            )
+            for split, maker in makers.items()
+        )
+        makers["train"].check_conditions(train, "leave data.latents out")
         return train, validation
-    if session.cfg.data.in_memory:
-        device = device_of(session.cfg)
-        codec.to(device)
-
-        def encoded(batch: Batch) -> Batch:
-            return with_latents(batch.to(device), codec.encode).to("cpu")
-
-        first = encoded(session.train.__getitems__([0]))
-        mend = "set data.in_memory=false"
-        check_conditions(InMemory([first]), session.train, conditioner, mend)
-        check_memory(first, len(session.train), "latents")
-        batches = in_order(session.train, encoded_at_once(session))
-        return InMemory([encoded(batch) for batch in batches], session.train), session.validation
+    if cfg.data.in_memory:
+        device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
+        return makers["train"].held(device), session.validation
     latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ from rich.table import Table
 
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.instantiate import build
-from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
+from ldmlab.apps.config.run_id import run_id
 from ldmlab.apps.runs.folder import RunFolder
-from ldmlab.apps.runs.jobs import run_job
 from ldmlab.apps.runs.secrets import writable
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Claim, Study, import_optuna
-from ldmlab.apps.sweep.trial import StageOne, Watch, last_words, metrics_of, value_of
+from ldmlab.apps.sweep.trial import metrics_of, train_once, value_of, watcher
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import write_text
+from ldmlab.core.files import make_folder, write_text
+from ldmlab.core.jobs import last_words, run_job
 
 PROGRAM = (sys.executable, "-m", "ldmlab", "train")
 SHOWN_TRIALS = 10
@@ -98,10 +99,7 @@ class Search:
         space = read_space(cfg.sweep.space)
         compose(corner(cfg.sweep.space), base=cfg)
         folder = Path(cfg.paths.runs) / str(cfg.name) / "sweep" / _id(cfg)
-        try:
-            (folder / "logs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"paths.runs={cfg.paths.runs}: {error.strerror}") from error
+        make_folder(folder / "logs", lambda reason: f"paths.runs={cfg.paths.runs}: {reason}")
         # Interpolations stay: what a trial changes may be read elsewhere.
         write_text(folder / "sweep.yaml", OmegaConf.to_yaml(writable(cfg)))
         pruning = cfg.sweep.pruning
@@ -128,13 +126,16 @@ class Search:
         except UserError as error:
             self.study.fail(claim, str(error))
             return 1, f"failed: {error}"
-        command = [f"config={self.folder / 'sweep.yaml'}", *overrides, *self._marks()]
-        first = self._stage_one(cfg, command)
+        command = [f"config={self.folder / 'sweep.yaml'}", *overrides]
+        if self.cfg.logger.wandb is not None:  # tells the trials of a search from other runs
+            command.append(f"logger.wandb.group={self.cfg.name}-sweep-{self.folder.name}")
+        first = _stage_one(cfg)
         if first is not None:
-            code = first.train(PROGRAM, log)
+            done = self.folder / f"autoencoder-{first.name}.done"
+            code = train_once([*PROGRAM, *command, "stage=autoencoder"], first, done, log)
             if code != 0:
                 return self._lost(claim, code, log)
-            command += ["stage=diffusion", f"codec.run={first.run.path}"]
+            command += ["stage=diffusion", f"codec.run={first}"]
         stage = "autoencoder" if cfg.stage == "autoencoder" else "diffusion"
         name = f"{self.folder.name}-{number:04d}"
         run = RunFolder(Path(cfg.paths.runs) / str(cfg.name) / stage / name)
@@ -191,31 +192,21 @@ class Search:
         self.study.fail(claim, reason)
         return 1, f"failed: {reason}"
 
-    def _marks(self) -> list[str]:
-        """What tells the trials of a search apart from other runs, to a logger."""
-        if self.cfg.logger.wandb is None:
-            return []
-        return [f"logger.wandb.group={self.cfg.name}-sweep-{self.folder.name}"]
-
-    def _watch(self, claim: Claim, run: RunFolder) -> Watch | None:
+    def _watch(self, claim: Claim, run: RunFolder) -> Callable[[], bool] | None:
         pruning = self.cfg.sweep.pruning
         if pruning is None:
             return None
         sign = 1 if pruning.direction == self.cfg.sweep.direction else -1
-        return Watch(claim.trial, run, pruning.metric, sign)
+        return watcher(claim.trial, run, pruning.metric, sign)
 
-    def _stage_one(self, cfg: DictConfig, command: list[str]) -> StageOne | None:
-        """The autoencoder that a trial of both stages needs; trials that agree on it share it."""
-        if cfg.stage != "all" or cfg.codec.run is not None:
-            return None
-        from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
 
-        if not build(cfg.codec.module).func.learned:
-            return None
-        name = name_of_run(cfg, stage_identity(cfg, AUTOENCODER_KEYS))
-        path = Path(cfg.paths.runs) / str(cfg.name) / "autoencoder" / name
-        done = self.folder / f"autoencoder-{name}.done"
-        return StageOne(RunFolder(path), [*command, "stage=autoencoder"], done)
+def _stage_one(cfg: DictConfig) -> Path | None:
+    """The run of the autoencoder that a trial of both stages needs; trials may share it."""
+    if cfg.stage != "all" or cfg.codec.run is not None:
+        return None
+    from ldmlab.apps.stages.codec import stage_one_run
+
+    return stage_one_run(cfg) if build(cfg.codec.module).func.learned else None
 
 
 def _id(cfg: DictConfig) -> str:

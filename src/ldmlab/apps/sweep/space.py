@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
 
 from ldmlab.apps.config.conf_dir import options
 from ldmlab.apps.config.overrides import parse
-from ldmlab.apps.config.suggest import did_you_mean
 from ldmlab.core.errors import UserError
+from ldmlab.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -44,26 +44,17 @@ def corner(space: Mapping[str, Any]) -> list[str]:
     found = []
     for key, distribution in read_space(space).items():
         choices = getattr(distribution, "choices", None)
-        if key in options():
-            _check_options(key, choices or ())
+        known = options().get(key, choices or ())
+        for option in choices or ():
+            if option not in known:
+                raise UserError(f"{key} has no option '{option}'{did_you_mean(option, known)}")
         low = choices[0] if choices else distribution.low  # type: ignore[attr-defined]
         found.append(f"{key}={low}")
     return found
 
 
-def _check_options(group: str, choices: Sequence[str]) -> None:
-    known = options()[group]
-    for option in choices:
-        if option not in known:
-            raise UserError(f"{group} has no option '{option}'{did_you_mean(option, known)}")
-
-
 def _distribution(key: str, text: str) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     override = parse(f"{key}={text}")
     values = override.value()

@@ -60,6 +60,7 @@ class Study:
     ) -> None:
         optuna = import_optuna()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._states = optuna.trial.TrialState
         self.folder = folder
         self.space = dict(space)
         self.sampler = sampler
@@ -107,17 +108,12 @@ class Study:
 
     def prune(self, claim: Claim) -> None:
         """Note that a trial was ended early."""
-        self._tell(claim, "PRUNED")
+        self._study.tell(claim.trial.number, state=self._states.PRUNED)
 
     def fail(self, claim: Claim, reason: str) -> None:
         """Note that a trial has no value, and why."""
         claim.trial.set_user_attr("reason", reason)
-        self._tell(claim, "FAIL")
-
-    def _tell(self, claim: Claim, state: str) -> None:
-        from optuna.trial import TrialState
-
-        self._study.tell(claim.trial.number, state=TrialState[state])
+        self._study.tell(claim.trial.number, state=self._states.FAIL)
 
     def _alone(self) -> Any:
         return locked(self.folder / "study.lock")

@@ -4,72 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldmlab.apps.runs.folder import RunFolder
-from ldmlab.apps.runs.jobs import Job, run_job
 from ldmlab.core.history import read_history
+from ldmlab.core.jobs import run_job
 from ldmlab.core.locks import locked
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-Runner = Callable[..., Job]
 
+def watcher(trial: Trial, run: RunFolder, column: str, sign: int) -> Callable[[], bool]:
+    """What tells a study how a run is doing, and whether the run lags behind.
 
-@dataclass(frozen=True)
-class Watch:
-    """Tells a study how a run is doing, and whether to give it up.
-
-    Attributes:
+    Args:
         trial: The trial of the study.
         run: Its run.
         column: What to compare, a column of metrics.csv.
         sign: -1 where the column goes the other way than the study's metric.
     """
 
-    trial: Trial
-    run: RunFolder
-    column: str
-    sign: int
-
-    def __call__(self) -> bool:
-        """Whether the run lags behind."""
-        told = self.trial.storage.get_trial(self.trial._trial_id).intermediate_values
-        for step, value in history(self.run, self.column).items():
+    def lags() -> bool:
+        told = trial.storage.get_trial(trial._trial_id).intermediate_values
+        for step, value in history(run, column).items():
             if step not in told:
-                self.trial.report(self.sign * value, step)
-        return bool(self.trial.should_prune())
+                trial.report(sign * value, step)
+        return bool(trial.should_prune())
+
+    return lags
 
 
-@dataclass(frozen=True)
-class StageOne:
-    """The autoencoder of a trial, trained once for all trials that share it.
+def train_once(command: Sequence[str], run: Path, done: Path, log: Path) -> int:
+    """Train the autoencoder that trials share, unless another trial has or does.
 
-    Attributes:
+    Args:
+        command: What trains it.
         run: Its run.
-        command: The arguments that train it.
         done: File that says that it is trained.
+        log: File that the output is added to.
+
+    Returns:
+        The exit code.
     """
-
-    run: RunFolder
-    command: Sequence[str]
-    done: Path
-
-    def train(self, program: Sequence[str], log: Path) -> int:
-        """Train it, unless another trial has or does; gives the exit code."""
-        lock = self.run.path.with_name(f".{self.run.path.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock) as held:
-            if self.done.is_file():
-                return 0
-            assert held is not None
-            code = run_job(program, self.command, log, holds=[held]).code
-            if code == 0:
-                self.done.touch()
-            return code
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with locked(run.with_name(f".{run.name}.lock")) as held:
+        if done.is_file():
+            return 0
+        assert held is not None
+        code = run_job(command, (), log, holds=[held]).code
+        if code == 0:
+            done.touch()
+        return code
 
 
 def history(run: RunFolder, column: str) -> dict[int, float]:
@@ -99,10 +86,3 @@ def metrics_of(run: RunFolder) -> list[str]:
         names += run.read_card()["metrics"]
     names += {name for row in read_history(run.metrics).values() for name in row}
     return sorted(names)
-
-
-def last_words(log: Path) -> str:
-    """The last line of a log."""
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1] if said else "no output"

@@ -100,6 +100,15 @@ class Manifest:
                 return f"{words} {mine}, not {theirs}"
         return None
 
+    def rounding(self) -> str:
+        """Its rounding error in words."""
+        parts = [
+            f"{name} {error['relative']:.1e} of its size (at most {error['largest']:.1e})"
+            for name, error in self.error.items()
+            if error["largest"] > 0
+        ]
+        return f"{self.dtype} rounds {', '.join(parts)}" if parts else f"{self.dtype} is exact"
+
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder, atomically."""
         write_json(folder / _NAME, {"format": _FORMAT, **asdict(self)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from ldmlab.core.errors import UserError
-from ldmlab.core.files import atomic_write, sweep_partial
+from ldmlab.core.files import atomic_write, sweep_partial, write_text
 from ldmlab.core.records import Batch
 from ldmlab.data.latents.format import (
     DTYPES,
@@ -48,6 +49,19 @@ class LatentWriter:
     def missing(self) -> list[int]:
         """The shards that are not there, or cannot be read."""
         return [shard for shard in range(self.manifest.num_shards) if not self._holds(shard)]
+
+    def missing_bytes(self) -> int:
+        """Least size of what is missing: that of the latents' means."""
+        manifest = self.manifest
+        samples = sum(len(manifest.rows(shard)) for shard in self.missing())
+        return 2 * math.prod(manifest.latent_shape) * len(manifest.variants) * samples
+
+    def note_broken(self, names: Iterable[str]) -> Path:
+        """Add to the list of broken files that were replaced; gives the list's file."""
+        path = self.folder / "broken_files.txt"
+        known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        write_text(path, "".join(f"{name}\n" for name in dict.fromkeys([*known, *names])))
+        return path
 
     def _holds(self, shard: int) -> bool:
         try:

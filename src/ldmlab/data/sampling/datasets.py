@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -125,6 +125,27 @@ class InMemory(Dataset[Batch]):
         """The texts at these positions."""
         texts = self.batch.caption
         return None if texts is None else tuple(texts[i] for i in indices)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A data set's samples over and over, numbered anew; read when a part of them is taken.
+
+    Attributes:
+        dataset: The data set.
+        count: How many.
+    """
+
+    dataset: BatchDataset
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> Batch:
+        indices = range(self.count)[part]
+        given = self.dataset.__getitems__([i % len(self.dataset) for i in indices])
+        return replace(given, index=torch.tensor(indices))
 
 
 def check_memory(sample: Batch, count: int, what: str) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write, write_json
+from ldmlab.core.terminal import progress
 from ldmlab.data.images.decode import EXTENSIONS, BrokenFileError
 from ldmlab.data.shards.filters import FACTS, read_facts
 from ldmlab.data.shards.locate import LocalShard, RemoteShard
@@ -92,12 +91,10 @@ class ShardIndex:
         random.Random(os.getpid()).shuffle(new)
         work = [(self.shards[number], self._files[number]) for number in new]
         rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         hidden = rank > 0 or not new
         remote = any(isinstance(shard, RemoteShard) for shard, _ in work)
         what = "fetching and indexing shards" if remote else "indexing shards"
-        console = Console(stderr=True)
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as bar:
+        with progress(hidden=hidden) as bar:
             found = bar.track(_each(_write, work), len(new), description=what)
             return {n: lost for n, lost in zip(new, found, strict=True) if lost is not None}
 

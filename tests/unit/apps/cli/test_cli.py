@@ -117,7 +117,7 @@ _JOB = """
 import json, os, pathlib, sys
 pathlib.Path("seen.txt").open("a").write(json.dumps(sys.argv[1:]) + "\\n")
 assert "RANK" not in os.environ and "MASTER_PORT" not in os.environ
-from ldmlab.apps.runs.jobs import report
+from ldmlab.core.jobs import report
 report({"loss": 0.5, "bad": float("nan")})
 sys.exit(3 if "seed=2" in sys.argv else 0)
 """

@@ -8,15 +8,15 @@ import math
 import pytest
 
 from ldmlab.apps.build.experiment import build_codec, build_model, data_spec
-from ldmlab.apps.build.meta import Blueprint
+from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.cli import main as cli
-from ldmlab.apps.commands.describe import describe
 from ldmlab.apps.config.compose import compose
+from ldmlab.models.sizes import describe
 
 
 def test_describe_agrees_with_the_built_quickstart() -> None:
     cfg = compose(["experiment=quickstart"])
-    described = describe(Blueprint.draw(cfg))
+    described = describe(draw_blueprint(cfg))
     spec = data_spec(cfg)
     codec = build_codec(cfg, spec)
     model = build_model(cfg, spec, codec)
@@ -58,14 +58,14 @@ def test_describe_covers_the_autoencoder_stage_alone(capsys: pytest.CaptureFixtu
     cli.main(["describe", "experiment=quickstart", "stage=autoencoder"])
     said = capsys.readouterr().out
     assert "encoder" in said and "GFLOP" in said and "unet" not in said and "schedule" not in said
-    described = describe(Blueprint.draw(compose(["experiment=quickstart", "stage=autoencoder"])))
+    described = describe(draw_blueprint(compose(["experiment=quickstart", "stage=autoencoder"])))
     assert described["memory_bytes"]["activations_of_an_image"] > 0
     assert described["training"]["stage"] == "autoencoder"
 
 
 def test_describe_gives_null_for_an_infinite_log_snr() -> None:
     cfg = compose(["experiment=quickstart", "schedule=zero_terminal_snr"])
-    schedule = describe(Blueprint.draw(cfg))["schedule"]
+    schedule = describe(draw_blueprint(cfg))["schedule"]
     assert (schedule["alpha_bar_last"], schedule["log_snr_last"]) == (0.0, None)
 
 

@@ -10,10 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from ldmlab.apps.config.run_id import name_of_run, run_id, stage_identity
-from ldmlab.apps.runs.environment import describe_environment
 from ldmlab.apps.runs.find import find_checkpoint, find_run
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
+from ldmlab.core.environment import describe_environment
 from ldmlab.core.errors import UserError
 
 CONFIG = {

@@ -17,7 +17,6 @@ from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.verbs import VERBS
 from ldmlab.apps.config.compose import compose, compose_request
 from ldmlab.apps.config.conf_dir import options
-from ldmlab.apps.runs.jobs import run_job
 from ldmlab.apps.sweep import search as sweep
 from ldmlab.apps.sweep.space import corner, point, read_space
 from ldmlab.apps.sweep.study import Study
@@ -213,10 +212,3 @@ def test_sweep_workers_share_a_study_and_take_over_abandoned_trials(tmp_path: Pa
     with one.claim(2) as none:
         assert none is None
     assert [trial.value for trial in one.best()] == [0.5]
-
-
-def test_pruned_trial_process_is_stopped(tmp_path: Path) -> None:
-    looks = iter([False, True])
-    program = [sys.executable, "-S", "-c", "import time; print('here', flush=True); time.sleep(60)"]
-    job = run_job(program, [], tmp_path / "log", lambda: next(looks))
-    assert (job.code, job.stopped, (tmp_path / "log").read_text()) == (143, True, "here\n")

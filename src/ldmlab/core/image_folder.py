@@ -1,4 +1,4 @@
-"""The output folder of `ldmlab sample`: its images and their grid."""
+"""A folder for sampled images and their grid, in which nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from ldmlab.apps.runs.find import find_run
 from ldmlab.core.errors import UserError
 
 _OURS = re.compile(r"(\d{5,}|grid)\.png")
 
 
 @contextmanager
-def image_folder(cfg: DictConfig) -> Iterator[Path]:
+def image_folder(
+    out: str | Path | None, samples: Path, prompt: str | None, seed: int
+) -> Iterator[Path]:
     """A folder that can be written and holds no images yet; gone again if it stays empty.
 
     Args:
-        cfg: `out`, or else `run`, below whose samples/ a new folder is made.
+        out: Where the user wants it; None for a new one in `samples`.
+        samples: Folder of such folders.
+        prompt: What is drawn, for the new one's name; None without a text.
+        seed: Of the noise, likewise.
 
     Yields:
         The folder.
@@ -29,11 +31,11 @@ def image_folder(cfg: DictConfig) -> Iterator[Path]:
     Raises:
         UserError: It cannot be written, or images in it would be overwritten.
     """
-    folder = Path(cfg.out) if cfg.out else None
+    folder = Path(out) if out else None
     made = folder is None or not folder.exists()
     try:
         if folder is None:
-            folder = _new_folder(find_run(cfg.run).samples, cfg)
+            folder = _new_folder(samples, prompt or "samples", seed)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
         taken = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
@@ -51,10 +53,10 @@ def image_folder(cfg: DictConfig) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _new_folder(samples: Path, cfg: DictConfig) -> Path:
+def _new_folder(samples: Path, prompt: str, seed: int) -> Path:
     """Make a folder whose name tells prompt and seed, and no other process has."""
-    words = re.sub(r"[^a-z0-9]+", "-", str(cfg.prompt or "samples").lower()).strip("-")[:60]
-    stem = f"{words or 'samples'}-seed{cfg.seed}"
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+    stem = f"{words or 'samples'}-seed{seed}"
     for name in (stem, *(f"{stem}-{k}" for k in range(2, 10_000))):
         with suppress(FileExistsError):
             (samples / name).mkdir(parents=True)

@@ -111,6 +111,13 @@ def table(jobs: Sequence[Job]) -> str:
     )
 
 
+def last_words(log: Path) -> str:
+    """The last line of a log."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else "no output"
+
+
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from ldmlab.apps.commands.say import next_line
+from ldmlab.core.terminal import next_line
 
 
 def test_next_line_reaches_the_command_as_it_was_meant() -> None:

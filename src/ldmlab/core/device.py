@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
-from omegaconf import DictConfig, ListConfig
 
 from ldmlab.core.errors import UserError
 
 
-def accelerator_of(cfg: DictConfig) -> str:
-    """`cuda` or `cpu`, as `trainer.accelerator` asks; `auto` is a GPU where there is one.
+def accelerator_of(wanted: str) -> str:
+    """`cuda` or `cpu`, as is asked for; `auto` is a GPU where there is one.
 
     Raises:
         UserError: A GPU is asked for, and there is none.
     """
-    wanted = cfg.trainer.accelerator
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
@@ -27,22 +26,27 @@ def accelerator_of(cfg: DictConfig) -> str:
     return "cuda"
 
 
-def device_of(cfg: DictConfig) -> torch.device:
+def device_of(accelerator: str, devices: int | str | Sequence[int]) -> torch.device:
     """The device of this process: of several processes on a machine, each has its own GPU.
+
+    Args:
+        accelerator: `trainer.accelerator`.
+        devices: `trainer.devices`: their number, `auto`, or the numbers of those to use.
 
     Raises:
         UserError: A GPU is asked for, and there is none.
     """
-    if accelerator_of(cfg) == "cpu":
+    if accelerator_of(accelerator) == "cpu":
         return torch.device("cpu")
     place = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
-    devices = cfg.trainer.devices
-    return torch.device("cuda", devices[place] if isinstance(devices, ListConfig) else place)
+    return torch.device("cuda", place if isinstance(devices, int | str) else devices[place])
 
 
-def device_to_show_on(cfg: DictConfig) -> torch.device:
+def device_to_show_on(accelerator: str, devices: int | str | Sequence[int]) -> torch.device:
     """The device that a run was trained on where this machine has it, and the CPU where not.
 
     A model trained on a GPU can be sampled anywhere.
     """
-    return device_of(cfg) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return device_of(accelerator, devices)

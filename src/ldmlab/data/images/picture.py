@@ -1,39 +1,47 @@
-"""The initial image and the in-painting mask of `ldmlab sample`."""
+"""Pictures that a user names, as pixels: files, opened pictures and tensors."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
-from omegaconf import DictConfig
 from PIL.Image import Image
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import DataSpec
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.images.decode import BrokenFileError
 from ldmlab.data.images.source import Sample
 from ldmlab.data.images.transform import Transform
-from ldmlab.models.drawing import Start
+
+Picture = str | Path | Image | Tensor
+"""A file, a picture, or pixels [c, h, w] in [-1, 1] at the model's size."""
 
 
-def read_start(cfg: DictConfig, spec: DataSpec) -> Start | None:
-    """The picture that `image=` and `inpaint=` name; None without them.
+def pixels_of(
+    key: str, images: Picture | Sequence[Picture], size: int, channels: int
+) -> Float[Tensor, "b c h w"]:
+    """Images in [-1, 1] as a batch: files and pictures cut to a square, tensors as they are.
+
+    Args:
+        key: What the caller calls them.
+        images: One or more; or a batch of pixels.
+        size: Side of the square in pixels.
+        channels: Channels of the result.
 
     Raises:
-        UserError: One cannot be read, or `inpaint` comes without `image`.
+        UserError: One cannot be read, or a tensor has other channels.
     """
-    if cfg.image is None:
-        if cfg.inpaint is not None:
-            raise UserError("inpaint= names what to paint anew of a picture: give image= too")
-        return None
-    image = read_image("image", cfg.image, spec.image_size, spec.image_channels)
-    if cfg.inpaint is None:
-        return Start(image, None)
-    white = read_image("inpaint", cfg.inpaint, spec.image_size, 1)
-    return Start(image, (white > 0).to(image.dtype))
+    if isinstance(images, str | Path | Image):
+        return read_image(key, images, size, channels)
+    if not isinstance(images, Tensor):
+        return torch.cat([pixels_of(key, image, size, channels) for image in images])
+    if images.ndim not in (3, 4) or images.shape[-3] != channels:
+        raise UserError(f"{key}= has the shape {list(images.shape)}: make it [b, {channels}, h, w]")
+    return images.reshape(-1, *images.shape[-3:])
 
 
 def read_image(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -27,18 +27,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
-def flatten(tree: Any, prefix: str = "") -> Iterable[str]:
-    """Dotted names of every node of nested dictionaries, inner ones included."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield f"{prefix}{key}"
-            yield from flatten(value, f"{prefix}{key}.")
-
-
-def leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Every value of nested tables with its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def nothing_at(path: Path) -> str:
+    """Say how far a missing path exists, and what it could have been."""
+    nearest = next(parent for parent in path.absolute().parents if parent.is_dir())
+    missing = path.absolute().relative_to(nearest).parts[0]
+    names = [entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")]
+    hint = did_you_mean(missing, names)
+    if not hint:
+        hint = f", which holds {', '.join(sorted(names)[:5]) or 'nothing'}"
+    return f"there is no {path}: no '{missing}' in {nearest}{hint}"

@@ -1,16 +1,20 @@
-"""Checks a value against a type annotation, and says in plain words what was expected."""
+"""Checks the arguments of a call before it is made, against the signature and its annotations.
+
+What was expected is said in plain words, under the dotted key that a value was given for.
+"""
 
 from __future__ import annotations
 
 import collections.abc
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ldmlab.core import ranges
 from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import Range
+from ldmlab.core.suggest import did_you_mean
 
 PositiveInt = Annotated[int, ranges.positive_int]
 Natural = Annotated[int, ranges.natural]
@@ -76,11 +80,57 @@ def check_arguments(
     Raises:
         UserError: Naming key, kind and value.
     """
-    hints = hints_of(function)
-    for name, value in arguments.items():
-        if words := expected(hints.get(name, Any), value):
+    check_kinds(hints_of(function), arguments, path, typed)
+
+
+def check_kinds(
+    kinds: Mapping[str, Any],
+    values: Mapping[str, Any],
+    path: str,
+    typed: Callable[[str], str] = lambda key: key,
+) -> None:
+    """Refuse values of another kind than the annotations of their names; see `check_arguments`."""
+    for name, value in values.items():
+        if words := expected(kinds.get(name, Any), value):
             key = typed(f"{path}.{name}".lstrip("."))
             raise UserError(f"{key} must be {words}; got {shown(value)}")
+
+
+def check_signature(
+    function: Callable[..., Any],
+    positional: Iterable[Any],
+    arguments: Mapping[str, Any],
+    path: str,
+    partial: bool = False,
+) -> None:
+    """Refuse arguments that a function does not take, and the lack of those that it needs.
+
+    Args:
+        function: A class or a function.
+        positional: Values without names.
+        arguments: Values by name.
+        path: Dotted key of the table that holds them.
+        partial: Whether further arguments come later.
+
+    Raises:
+        UserError: Naming the argument.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin without a signature: its own error will do
+    try:
+        (signature.bind_partial if partial else signature.bind)(*positional, **arguments)
+    except TypeError as error:
+        takes = signature.parameters
+        unknown = next((name for name in arguments if name not in takes), None)
+        where = path or getattr(function, "__qualname__", "the node")
+        if unknown is None:
+            raise UserError(f"{where}: {function.__name__} {error}") from error
+        raise UserError(
+            f"{where}.{unknown}: {function.__name__} takes no '{unknown}'"
+            f"{did_you_mean(unknown, takes)}"
+        ) from error
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

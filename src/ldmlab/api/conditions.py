@@ -1,24 +1,18 @@
-"""Inputs of the Python interface: conditions, and images as tensors, arrays, PIL or paths."""
+"""Conditions of the Python interface, as the batch that a model is given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from jaxtyping import Float, Integer
-from PIL.Image import Image
+from jaxtyping import Integer
 from torch import Tensor
 
-from ldmlab.apps.commands.init_image import read_image
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch, DataSpec
+from ldmlab.core.records import Batch
 from ldmlab.models.drawing import Start
-
-Picture = str | Path | Image | Tensor
-"""A file, a picture, or pixels [c, h, w] in [-1, 1] at the model's size."""
 
 _WORDS = {"caption": "prompt=", "label": "label=", "mask": "mask=", "image": "image="}
 
@@ -57,51 +51,6 @@ def conditions_of(
         raise UserError(f"this model draws what it is told: give {_WORDS[needed]}")
     rows = rows[[0] * count] if len(rows) == 1 else rows
     return replace(rows, index=torch.arange(len(rows)))
-
-
-def start_of(image: Picture | None, inpaint: Picture | None, spec: DataSpec) -> Start | None:
-    """The picture to start from; None without one.
-
-    Args:
-        image: The picture.
-        inpaint: White where it is to be painted anew, above 0 in a tensor; None for all of it.
-        spec: What the model knows of its data.
-
-    Raises:
-        UserError: One cannot be read, or `inpaint` comes without `image`.
-    """
-    if image is None:
-        if inpaint is not None:
-            raise UserError("inpaint= names what to paint anew of a picture: give image= too")
-        return None
-    pixels = pixels_of("image", image, spec.image_size, spec.image_channels)
-    if inpaint is None:
-        return Start(pixels, None)
-    white = pixels_of("inpaint", inpaint, spec.image_size, 1)
-    return Start(pixels, (white > 0).to(pixels.dtype))
-
-
-def pixels_of(
-    key: str, images: Picture | Sequence[Picture], size: int, channels: int
-) -> Float[Tensor, "b c h w"]:
-    """Images in [-1, 1] as a batch: files and pictures cut to a square, tensors as they are.
-
-    Args:
-        key: What the caller calls them.
-        images: One or more; or a batch of pixels.
-        size: Side of the square in pixels.
-        channels: Channels of the result.
-
-    Raises:
-        UserError: One cannot be read, or a tensor has other channels.
-    """
-    if isinstance(images, str | Path | Image):
-        return read_image(key, images, size, channels)
-    if not isinstance(images, Tensor):
-        return torch.cat([pixels_of(key, image, size, channels) for image in images])
-    if images.ndim not in (3, 4) or images.shape[-3] != channels:
-        raise UserError(f"{key}= has the shape {list(images.shape)}: make it [b, {channels}, h, w]")
-    return images.reshape(-1, *images.shape[-3:])
 
 
 def _rows(

@@ -1,0 +1,74 @@
+"""Conditions that a user asks for, texts or numbers of classes, as the batch a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch
+
+
+def asked_conditions(
+    conditioner: Conditioner, prompts: Sequence[str], labels: Sequence[int], count: int
+) -> Batch | None:
+    """The texts or classes that are asked for, a single one `count` times.
+
+    Args:
+        conditioner: The model's.
+        prompts: Texts; none for another condition.
+        labels: Numbers of classes, likewise.
+        count: Number of samples of a single condition.
+
+    Returns:
+        The batch; None where the model needs a condition and is given none.
+
+    Raises:
+        UserError: The model takes none of this kind.
+    """
+    if prompts and conditioner.input_key != "caption":
+        raise UserError("prompt= needs a model conditioned on text, and this run has another")
+    if labels and conditioner.input_key != "label":
+        raise UserError("labels= needs a model conditioned on classes, and this run has another")
+    if prompts:
+        captions = tuple(prompts) * (count if len(prompts) == 1 else 1)
+        return Batch(index=torch.arange(len(captions)), caption=captions)
+    if labels:
+        classes = torch.tensor(list(labels) * (count if len(labels) == 1 else 1))
+        return Batch(index=torch.arange(len(classes)), label=classes)
+    return Batch(index=torch.arange(count)) if conditioner.input_key is None else None
+
+
+def one_condition(value: str | int, key: str, conditioner: Conditioner) -> Batch:
+    """One caption or class, such as `also=` takes, as a batch of one.
+
+    Raises:
+        UserError: The model takes neither, or the value is no class.
+    """
+    index = torch.arange(1)
+    if conditioner.input_key == "caption":
+        return Batch(index=index, caption=(str(value),))
+    if conditioner.input_key != "label":
+        raise UserError(f"{key}= needs a model conditioned on text or on classes")
+    try:
+        return Batch(index=index, label=torch.tensor([int(value)]))
+    except (TypeError, ValueError):
+        raise UserError(f"{key}={value} is no class: give its number") from None
+
+
+def read_prompts(path: str | Path) -> list[str]:
+    """The texts of a file, one a line.
+
+    Raises:
+        UserError: It cannot be read, or holds none.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"prompts={path} cannot be read: {error}") from error
+    if not (prompts := [line for line in lines if line.strip()]):
+        raise UserError(f"prompts={path} holds no caption: write one a line")
+    return prompts
