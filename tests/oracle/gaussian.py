@@ -36,6 +36,21 @@ class CoefficientNoise(Noise):
         raise AssertionError("a sampler drew uniform numbers")
 
 
+class BatchNoise(Noise):
+    """Draws for a whole batch from one generator: thousands of rows at once."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers uniform in [0, 1)."""
+        return torch.rand(like.shape, generator=self.generator, dtype=like.dtype)
+
+
 def exact_denoiser(schedule: Schedule, s: float) -> Denoiser:
     """E[x0 | x_t] and the eps that goes with it."""
 

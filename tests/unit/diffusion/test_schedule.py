@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ldmlab.diffusion.schedule import (
     Schedule,
     TableSchedule,
     cosine,
+    from_betas,
     linear,
     scaled_linear,
     sigmoid,
@@ -107,3 +109,58 @@ def test_karras_ve_spans_sigma_min_to_sigma_max() -> None:
     level = schedule.level(torch.tensor([0.0, schedule.first_time, 1.0], dtype=torch.float64))
     assert level.sigma.tolist() == pytest.approx([0.0, 0.002, 80.0])
     assert level.alpha.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_karras_ve_roots_lie_on_a_straight_line() -> None:
+    """rho = 3 from 1 to 27: the cube root rises from 1 to 3, so that half way sigma is 8."""
+    for rho, middle in ((3.0, 8.0), (1.0, 14.0)):
+        schedule = KarrasVE(sigma_min=1.0, sigma_max=27.0, rho=rho)
+        half = torch.tensor(0.5, dtype=torch.float64)
+        assert float(schedule.level(half).sigma) == pytest.approx(middle)
+        log_snr = torch.tensor(-2 * math.log(middle), dtype=torch.float64)
+        assert float(schedule.time(log_snr)) == pytest.approx(0.5)
+    assert (KarrasVE().sigma_min, KarrasVE().sigma_max, KarrasVE().rho) == (0.002, 80, 7)
+
+
+def test_rectified_flow_is_a_straight_line() -> None:
+    level = RectifiedFlow().level(torch.tensor([0.0, 0.25, 1.0]))
+    assert level.alpha.tolist() == [1, 0.75, 0]
+    assert level.sigma.tolist() == [0, 0.25, 1]
+    # A ratio of 3 in amplitude.
+    log_snr = torch.tensor(2 * math.log(3), dtype=torch.float64)
+    assert float(RectifiedFlow().time(log_snr)) == pytest.approx(0.25)
+
+
+def test_linear_and_scaled_linear_betas_have_their_ends_and_middles() -> None:
+    straight, roots = linear(3, 0.04, 0.16), scaled_linear(3, 0.04, 0.16)
+    assert straight.betas.tolist() == pytest.approx([0.04, 0.1, 0.16])
+    assert roots.betas.tolist() == pytest.approx([0.04, 0.09, 0.16])
+    assert from_betas([0.2, 0.5]).alphas_cumprod.tolist() == pytest.approx([0.8, 0.4])
+
+
+def test_cosine_schedule_is_clipped_at_its_end_alone() -> None:
+    """Without an offset alpha_bar is cos² of a right angle, cut into thirds: 3/4, 1/4 and 0."""
+    plain = cosine(3, offset=0.0)
+    want = [0.75, 0.25, 0.25 * (1 - 0.999)]
+    assert plain.alphas_cumprod.tolist() == pytest.approx(want)
+    assert float(cosine(3, offset=0.0, max_beta=0.9).betas[-1]) == 0.9
+    # (1/2 + 1/4) / (5/4) of a right angle, over (1/4) / (5/4) of it.
+    moved = cosine(2, offset=0.25)
+    first = (math.cos(0.6 * math.pi / 2) / math.cos(0.2 * math.pi / 2)) ** 2
+    assert float(moved.alphas_cumprod[0]) == pytest.approx(first)
+
+
+def test_sigmoid_schedule_obeys_start_end_and_temperature() -> None:
+    """A quarter of the way from logit log 2 to logit log 8 over a temperature of 2."""
+    schedule = sigmoid(4, start=2 * math.log(2), end=2 * math.log(8), temperature=2.0)
+    now = 1 / (1 + 2**-1.5)  # 2 * 4^(1/4)
+    want = (8 / 9 - now) / (8 / 9 - 2 / 3)
+    assert float(schedule.alphas_cumprod[0]) == pytest.approx(want)
+
+
+def test_zero_terminal_snr_shifts_and_scales_the_amplitudes() -> None:
+    """Amplitudes .9, .7 and .5 of Lin et al. (2023), algorithm 1: .9, .45 and 0."""
+    bars = [1.0, 0.81, 0.49, 0.25]
+    chain = from_betas([1 - after / before for before, after in pairwise(bars)])
+    got = zero_terminal_snr(chain)
+    assert got.alphas_cumprod.sqrt().tolist() == pytest.approx([0.9, 0.45, 0], abs=1e-9)

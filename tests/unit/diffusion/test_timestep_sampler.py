@@ -130,3 +130,55 @@ def test_second_moment_times_observe_in_constant_operations() -> None:
             LossSecondMoment().observe(torch.rand(count).double(), torch.rand(count))
         operations.append(counter.total)
     assert operations[0] == operations[1] < 60
+
+
+def test_logit_normal_times_have_their_mean_and_deviation() -> None:
+    t = draw(LogitNormal(0.5, 0.4), RectifiedFlow()).t
+    assert stats.kstest((torch.logit(t).numpy() - 0.5) / 0.4, "norm").statistic < 0.035
+    found = draw(LogitNormal(0.5, 2.0), RectifiedFlow())
+    assert stats.kstest((torch.logit(found.t).numpy() - 0.5) / 2, "norm").statistic < 0.035
+    assert bool((found.weight == 1).all())
+    assert (LogitNormal().mean, LogitNormal().std) == (0, 1)
+
+
+def test_log_normal_times_have_their_own_deviation() -> None:
+    schedule = KarrasVE()
+    level = schedule.level(draw(LogNormal(0.3, 0.5), schedule).t)
+    assert stats.kstest((level.sigma.log() - 0.3).numpy() / 0.5, "norm").statistic < 0.035
+    # Of a chain the noise is relative to the signal.
+    level = cosine().level(draw(LogNormal(0.3, 0.5), cosine()).t)
+    relative = (level.sigma / level.alpha).log()
+    assert stats.kstest((relative - 0.3).numpy() / 0.5, "norm").statistic < 0.035
+    assert (LogNormal().mean, LogNormal().std) == (-1.2, 1.2)
+
+
+def test_uniform_times_are_the_entries_of_a_table() -> None:
+    t = draw(Uniform(), linear(5, 0.1, 0.2)).t
+    assert torch.unique(t).tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert torch.bincount((t * 5).round().long())[1:].min() > COUNT / 5 * 0.85
+
+
+def test_second_moment_times_go_by_the_root_of_the_mean_square() -> None:
+    """Losses of 3 and of (1, 7), whose mean is 4 and whose root mean square 5: 3 to 5."""
+    times = LossSecondMoment(bins=2, history=2, uniform_share=0.2)
+    times.observe(
+        torch.tensor([0.1, 0.9, 0.2, 0.8], dtype=torch.float64), torch.tensor([3.0, 1.0, 3.0, 7.0])
+    )
+    want = [0.8 * 3 / 8 + 0.1, 0.8 * 5 / 8 + 0.1]
+    assert times.probabilities().tolist() == pytest.approx(want)
+    found = draw(times, RectifiedFlow())
+    low = found.t <= 0.5
+    assert float(low.double().mean()) == pytest.approx(want[0], abs=0.03)
+    torch.testing.assert_close(
+        found.weight, torch.where(low, 0.5 / want[0], 0.5 / want[1]).double(), rtol=1e-6, atol=0
+    )
+    # Within a bin they are uniform.
+    assert stats.kstest(found.t[low].numpy() * 2, "uniform").statistic < 0.05
+    share = LossSecondMoment()
+    assert (*share.losses.shape, share.uniform_share) == (50, 10, 0.001)
+
+
+def test_second_moment_times_put_the_end_of_a_bin_into_it() -> None:
+    times = LossSecondMoment(bins=4, history=1)
+    times.observe(torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64), torch.ones(3))
+    assert times.count.tolist() == [1, 1, 0, 1]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.random import Noise
 from ldmlab.core.ranges import natural, positive, positive_int
-from ldmlab.core.tensors import broadcast_like
 from ldmlab.diffusion.process import Denoiser
 from ldmlab.diffusion.samplers.ddpm import DDPM
 from ldmlab.diffusion.samplers.sampler import OnStep, Sampler
 from ldmlab.diffusion.schedule import Schedule
+from ldmlab.diffusion.transition import transitions
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,9 @@ class AnnealedLangevin(Sampler):
 class PredictorCorrector(Sampler):
     """Each step of a sampler is followed by Langevin corrections (Song et al. 2021, algorithm 1).
 
-    The step size 2 alpha² (snr ‖z‖ / ‖score‖)² is measured on each sample by itself.
+    x <- x + r score + sqrt(2 r) z with r = 2 (1 - beta) (snr sigma)², beta being the variance of
+    the predictor's step. The published r measures ‖z‖ / ‖score‖, about sigma, on the samples: a
+    step that depends on where a sample is does not keep p, least of all in few dimensions.
 
     Args:
         predictor: Makes the steps between the noise levels, of first order here; which ones, this
@@ -96,20 +97,15 @@ class PredictorCorrector(Sampler):
         predictor = replace(
             self.predictor, steps=self.steps, spacing=self.spacing, final=self.final
         )
-        level = schedule.level(timesteps)
-        alpha, sigma = level.alpha.tolist(), level.sigma.tolist()
+        step = transitions(schedule, timesteps)
+        sigma = step.end.sigma.tolist()
+        # ratio² is the step's 1 - beta.
+        size = (2 * (step.ratio * self.snr * step.end.sigma).square()).tolist()
         for i in range(len(timesteps) - 1):
             x = predictor(denoiser, x, timesteps[i : i + 2], schedule, noise)
-            for _ in range(self.corrections if sigma[i + 1] > 0 else 0):
-                score = -denoiser(x, timesteps[i + 1]).eps / sigma[i + 1]
-                z = noise.normal(x)
-                size = 2 * alpha[i + 1] ** 2 * (self.snr * _norm(z) / _norm(score)).square()
-                x = x + size * score + torch.sqrt(2 * size) * z
+            for _ in range(self.corrections if sigma[i] > 0 else 0):
+                score = -denoiser(x, timesteps[i + 1]).eps / sigma[i]
+                x = x + size[i] * score + (2 * size[i]) ** 0.5 * noise.normal(x)
             if on_step is not None:
                 on_step(i + 1, x)
         return x
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Root of the sum of squares of each sample, shaped to multiply it."""
-    return broadcast_like(x.flatten(1).norm(dim=1).clamp(min=1e-12), x)

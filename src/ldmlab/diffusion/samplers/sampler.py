@@ -35,7 +35,9 @@ class Sampler(ABC):
             `leading_plus_one` all of 1, 1 + c, … < T + 1, as published with latent diffusion:
             their number exceeds `steps` where T does not divide by it.
         final: Where the list ends: at the `data`, or at the `first_entry` of the table, as
-            published with latent diffusion.
+            published with latent diffusion. The step to the data is of first order in every
+            solver; where the last noise is large beside the data's details, as of few trailing
+            steps, its error hides that of all others, and samples come out too narrow.
 
     Raises:
         ArgumentError: An argument is out of its range, here and in every sampler.
