@@ -10,6 +10,7 @@ the tests of the tables run once without any, so that a broken test is not taken
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import signal
@@ -61,9 +62,14 @@ def main() -> int:
 def _warm_up() -> None:
     """What every test imports is imported once; the processes that run them are forks."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    # The forks leave each other what they compile, in the copies.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    import anyio.pytest_plugin  # noqa: F401
     import beartype  # noqa: F401
     import diffusers  # noqa: F401
     import hydra  # noqa: F401
+    import hypothesis.strategies  # noqa: F401
     import lightning  # noqa: F401
     import pytest  # noqa: F401
     import scipy.stats  # noqa: F401
@@ -118,6 +124,7 @@ def _start(copy: Path, tests: list[str], log: Path, limit: int) -> int:
     if pid:
         return pid
     os.setsid()
+    gc.freeze()  # pytest collects garbage after a run: not in what was there before
     os.chdir(copy)
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)

@@ -86,7 +86,7 @@ def invert(
     images: Float[Tensor, "b c h w"],
     sampler: DDIM,
     noise: Noise,
-) -> Float[Tensor, "b z h w"]:
+) -> Float[Tensor, "b z h2 w2"]:
     """The noise from which DDIM draws these images (Song et al. 2021, section 4.3).
 
     Args:

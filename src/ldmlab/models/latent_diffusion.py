@@ -167,7 +167,7 @@ class LatentDiffusion(nn.Module):
         if negative is not None:
             against = self._denoiser(self._selected(negative))
         elif autoguidance is not None:
-            against = autoguidance._denoiser(autoguidance._selected(conditions))
+            against = autoguidance.guided(conditions, also=also)
         return (guidance or NoGuidance())(wanted, against, self.process.schedule)
 
     @torch.no_grad()

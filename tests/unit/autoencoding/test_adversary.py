@@ -74,3 +74,32 @@ def test_vanilla_loss_is_half_the_cross_entropy() -> None:
 def test_hinge_loss_of_a_confident_discriminator_is_zero() -> None:
     assert hinge_loss(torch.full((1, 1, 2, 2), 2.0), torch.full((1, 1, 2, 2), -2.0)) == 0
     assert hinge_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 1
+
+
+class _Mean(torch.nn.Module):
+    """Judges an image by gain times its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * x.mean((1, 2, 3), keepdim=True)
+
+
+def test_adversary_terms_have_their_signs_and_weights() -> None:
+    """Images of mean .25 and reconstructions of mean -.5 that scale with the last layer."""
+    layer = torch.ones((), requires_grad=True)
+    image, fake = torch.full((2, 1, 2, 2), 0.25), layer * torch.full((2, 1, 2, 2), -0.5)
+    terms = Adversary(_Mean(), weight=0.25)(image, fake, 3 * layer, layer)
+    assert (float(terms.real), float(terms.fake)) == (0.5, -1)
+    # The autoencoder's is - D = 1, with gradients of 3 and 1 at the last layer.
+    assert float(terms.weight) == pytest.approx(3, rel=1e-3)
+    assert float(terms.generator.detach()) == pytest.approx(0.25 * 3 * 1, rel=1e-3)
+    assert float(terms.discriminator.detach()) == pytest.approx(0.5 * (0.5 + 0))
+
+
+def test_adversary_has_its_published_defaults() -> None:
+    adversary = Adversary(_Mean())
+    assert (adversary.start, adversary.weight) == (50_001, 0.5)
+    assert adversary.loss is hinge_loss

@@ -10,6 +10,7 @@ from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.autoencoding.bottlenecks import KL, VQ, Posterior, Quantised
 from ldmlab.autoencoding.codec import IdentityCodec, NormalizedCodec
 from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import LatentMoments
 
 
 def _autoencoder(bottleneck: type[KL] | type[VQ], channels: int = 3) -> Autoencoder:
@@ -131,3 +132,64 @@ def test_vq_search_is_full_precision_and_chunked(monkeypatch: pytest.MonkeyPatch
     )
     assert torch.equal(bottlenecks.nearest_codes(features, codes), whole)
     assert len(held) == 8 and max(held) <= 7000
+
+
+class _Known(Autoencoder):
+    """An encoder of known moments, and a decoder that gives back its latents."""
+
+    def __init__(self) -> None:
+        super().__init__(KL(1), channels=8, channel_mult=(1,), num_res_blocks=0)
+
+    def moments(self, image: torch.Tensor) -> LatentMoments:
+        mean = image[:, :1]
+        return LatentMoments(mean, torch.full_like(mean, 4.0))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return z.expand(-1, 3, -1, -1)
+
+
+def test_latents_are_normalised_by_the_variance_of_their_draws() -> None:
+    """Means of -1 and 5 lie 3 from 2; with a deviation of 4 the latents' is 5."""
+    codec = NormalizedCodec(_Known())
+    low, high = torch.full((1, 3, 2, 2), -1.0), torch.full((1, 3, 2, 2), 5.0)
+    codec.normalize_on([low, high])
+    assert codec.normalization == {"shift": [2.0], "scale": [5.0]}
+    moments = codec.encode(high)
+    assert float(moments.mean[0, 0, 0, 0]) == pytest.approx(0.6)
+    assert float(moments.std[0, 0, 0, 0]) == pytest.approx(0.8)
+    assert torch.equal(codec.decode(torch.ones(1, 1, 2, 2)), torch.full((1, 3, 2, 2), 7.0))
+    torch.testing.assert_close(codec.reconstruct(low), low)
+
+
+def test_each_channel_is_normalised_alone() -> None:
+    codec = NormalizedCodec(_autoencoder(KL))
+    codec.normalize_as([1.0, 2.0, 3.0], [1.0, 10.0, 100.0])
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    raw, got = codec.autoencoder.moments(image), codec.encode(image)
+    torch.testing.assert_close(got.mean[:, 1], (raw.mean[:, 1] - 2) / 10)
+    torch.testing.assert_close(got.std[:, 2], raw.std[:, 2] / 100)
+    with pytest.raises(ValueError, match="2 numbers for 3 channels"):
+        codec.normalize_as([1.0, 2.0], [1.0, 1.0])
+
+
+def test_identity_codec_does_not_spread_pixels() -> None:
+    assert not IdentityCodec(3).encode(torch.rand(2, 3, 8, 8)).std.any()
+    assert IdentityCodec(3).factor == 1
+
+
+def test_autoencoder_decodes_quantised_latents_and_trains_on_given_ones() -> None:
+    autoencoder = _autoencoder(VQ)
+    torch.nn.init.normal_(autoencoder.bottleneck.codes.weight)
+    z = torch.randn(1, 3, 2, 2)
+    nearest = autoencoder.bottleneck.project(z)
+    given = autoencoder.decode_as_given(nearest)
+    assert torch.equal(autoencoder.decode(z), given)
+    assert not torch.equal(autoencoder.decode_as_given(z), given)
+    want = autoencoder.decoder(autoencoder.post_quant(nearest))
+    assert torch.equal(given, want)
+    image = torch.rand(1, 3, 16, 16) * 2 - 1
+    latent = autoencoder.encode(image)
+    torch.testing.assert_close(
+        autoencoder.reconstruct(latent), autoencoder.decode_as_given(latent.quantised)
+    )
+    assert autoencoder.last_layer is autoencoder.decoder.conv_out.weight

@@ -85,3 +85,23 @@ def test_trunk_training_is_deterministic() -> None:
     first, again = (train_trunk(2).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert any(np.abs(value.numpy()).max() > 0 for value in first.values())
+
+
+class _Stages(torch.nn.Module):
+    """Two stages: the features themselves, and of each square of four pixels the first."""
+
+    widths = (2, 2)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x, x[:, :, ::2, ::2]]
+
+
+def test_vistas_perceptual_is_a_mean_over_places_and_stages() -> None:
+    """Directions at right angles are 2 apart, whatever their length; opposite ones 4."""
+    distance = VistasPerceptual()
+    distance.trunk = _Stages()
+    x, y = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    x[:, 0], y[:, 0] = 7.0, 0.5
+    y[0, :2, 0, 0] = torch.tensor([0.0, 3.0])
+    # One place of four in the first stage, the only one of the second.
+    assert float(distance(x, y)) == pytest.approx((2 / 4 + 2) / 2, rel=1e-5)

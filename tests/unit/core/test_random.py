@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 
@@ -45,3 +47,44 @@ def test_derive_seed_is_stable_and_tells_types_apart() -> None:
     assert derive_seed("a", 1) == derive_seed("a", 1)
     assert len({derive_seed("a", 1), derive_seed("a", "1"), derive_seed("a1")}) == 3
     assert 0 <= derive_seed("x") < 2**63
+
+
+def test_sample_noise_has_no_second_draw_like_the_first() -> None:
+    noise, like = SampleNoise(0, [5]), torch.empty(1, 64)
+    first, second = noise.normal(like), noise.normal(like)
+    assert not torch.equal(first, second)
+    # Neighbouring keys and seeds are as far apart as any.
+    rows = [
+        SampleNoise(seed, [key]).normal(torch.empty(1, 4000))[0]
+        for seed, key in ((0, 5), (0, 6), (1, 5), (5, 0))
+    ]
+    correlation = torch.corrcoef(torch.stack(rows)) - torch.eye(4)
+    assert float(correlation.abs().max()) < 0.08
+
+
+def test_sample_noise_draws_wide_and_rounds() -> None:
+    like = torch.empty(1, 8)
+    wide = SampleNoise(0, [0]).normal(like)
+    for dtype in (torch.bfloat16, torch.float16):
+        assert torch.equal(SampleNoise(0, [0]).normal(like.to(dtype)), wide.to(dtype))
+        uniform = SampleNoise(0, [0]).uniform(like).to(dtype)
+        assert torch.equal(SampleNoise(0, [0]).uniform(like.to(dtype)), uniform)
+    assert SampleNoise(0, [0]).normal(like.double()).dtype == torch.float64
+
+
+def test_strata_give_each_place_its_part() -> None:
+    like = torch.empty(4, dtype=torch.float64)
+    found = SampleNoise(0, range(4)).strata(like) * 4
+    assert found.floor().tolist() == [0, 1, 2, 3]
+    inside = SampleNoise(0, range(4)).uniform(like)
+    torch.testing.assert_close(found - found.floor(), inside)
+    # Of a part, the keys are the places in the whole batch.
+    assert (SampleNoise(0, [2, 3], whole=4).strata(like[:2]) * 4).floor().tolist() == [2, 3]
+    assert (SampleNoise(0, [70, 90]).strata(like[:2]) * 2).floor().tolist() == [0, 1]
+
+
+def test_derive_seed_is_the_published_digest() -> None:
+    """blake2b of the typed parts, eight bytes, the lowest bit dropped: the same in any version."""
+    digest = hashlib.blake2b(b"str:a\x1fint:1", digest_size=8).hexdigest()
+    assert derive_seed("a", 1) == int(digest, 16) // 2
+    assert derive_seed("a", 1) != derive_seed(1, "a")

@@ -13,11 +13,17 @@ from ldmlab.core.ranges import (
     Range,
     above,
     at_least,
+    between,
     finite,
     fraction,
     multiple_of,
+    natural,
+    non_negative,
     one_of,
+    positive,
     positive_int,
+    probability,
+    share,
     whole_in,
 )
 
@@ -69,6 +75,41 @@ def test_range_checks_lists_by_length_and_entries() -> None:
             pairs(x=wrong)
 
 
+def test_range_does_not_take_a_word_for_a_list() -> None:
+    letters = one_of(Literal["a", "b"]).many()
+    letters(x=["a", "b"])
+    with pytest.raises(ArgumentError):
+        letters(x="ab")
+
+
 def test_range_error_pickles() -> None:
     error = pickle.loads(pickle.dumps(ArgumentError("steps", "above 0", 0)))
     assert (error.argument, error.expects, error.value) == ("steps", "above 0", 0)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "inside", "outside"),
+    [
+        (positive_int, [1, 2], [0, -1, 1.0]),
+        (natural, [0, 1], [-1, 0.0]),
+        (positive, [1e-9, 1], [0, -1]),
+        (non_negative, [0, 1.5], [-1e-9]),
+        (probability, [0, 1, 0.5], [-1e-9, 1 + 1e-9]),
+        (share, [1e-9, 1], [0, 1 + 1e-9]),
+        (fraction, [0, 0.999], [1, -1e-9]),
+        (above(2), [2.001], [2]),
+        (at_least(2), [2], [1.999]),
+        (between(1, 2), [1.5], [1, 2]),
+        (whole_in(0, 255), [0, 255], [-1, 256]),
+        (multiple_of(8), [8, 16], [0, -8, 4, 12]),
+        (positive_int.or_none, [None, 1], [0]),
+    ],
+)
+def test_ranges_include_and_exclude_their_ends(
+    allowed: Range, inside: list[object], outside: list[object]
+) -> None:
+    for value in inside:
+        allowed(x=value)
+    for value in outside:
+        with pytest.raises(ArgumentError):
+            allowed(x=value)

@@ -51,6 +51,8 @@ def test_no_guidance_is_the_condition() -> None:
 def test_composition_weighs_each_condition_by_its_own_scale() -> None:
     both = compose([_says(7), _says(4)], _says(5), [2.0, -3.0])
     assert _x0(both) == pytest.approx(5 + 2 * 2 + 3)
+    answer = both(torch.ones(1, 1, dtype=torch.float64), ONE)
+    assert float(answer.eps) == pytest.approx((1 - 0.6 * 12) / 0.8)
 
 
 @pytest.mark.parametrize(("rescale", "std"), [(0.0, 6), (0.25, 5), (0.5, 4), (1.0, 2)])
