@@ -136,7 +136,9 @@ def _start(copy: Path, tests: list[str], log: Path, limit: int) -> int:
     os.environ["PYTHONPATH"] = str(copy / "src")
     import pytest
 
-    code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "", *tests])
+    # pytest's own limit would take the place of the alarm.
+    limits = ["-x", "--timeout=0", "-n", "0", "-m", ""]
+    code = pytest.main([*limits, "-q", "-p", "no:cacheprovider", *tests])
     sys.stdout.flush()
     os._exit(int(code))
 

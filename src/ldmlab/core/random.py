@@ -66,7 +66,8 @@ class SampleNoise:
 
     def uniform(self, like: Tensor) -> Tensor:
         """Numbers uniform in [0, 1) with the shape, dtype and device of `like`, row by row."""
-        return self._draw(torch.rand, like)
+        # Rounded to few bits, the largest would become 1.
+        return self._draw(torch.rand, like).clamp(max=1 - torch.finfo(like.dtype).eps / 2)
 
     def strata(self, like: Tensor) -> Tensor:
         """Uniform numbers too, each row's from the part of [0, 1) that its place gives it."""

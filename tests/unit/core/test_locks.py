@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ldmlab.core.locks import locked
 
 
+@pytest.mark.timeout(5)  # a lock that waits does so for ever
 def test_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     with locked(path) as first, locked(path, wait=False) as second:

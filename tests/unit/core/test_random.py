@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 import torch
@@ -62,14 +63,28 @@ def test_sample_noise_has_no_second_draw_like_the_first() -> None:
     assert float(correlation.abs().max()) < 0.08
 
 
-def test_sample_noise_draws_wide_and_rounds() -> None:
-    like = torch.empty(1, 8)
-    wide = SampleNoise(0, [0]).normal(like)
-    for dtype in (torch.bfloat16, torch.float16):
-        assert torch.equal(SampleNoise(0, [0]).normal(like.to(dtype)), wide.to(dtype))
-        uniform = SampleNoise(0, [0]).uniform(like).to(dtype)
-        assert torch.equal(SampleNoise(0, [0]).uniform(like.to(dtype)), uniform)
-    assert SampleNoise(0, [0]).normal(like.double()).dtype == torch.float64
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_sample_noise_draws_wide_and_rounds(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.dtype] = []
+    randn = torch.randn
+
+    def watched(*shape: Any, dtype: torch.dtype, **options: Any) -> torch.Tensor:
+        drawn.append(dtype)
+        return randn(*shape, dtype=dtype, **options)
+
+    monkeypatch.setattr(torch, "randn", watched)
+    assert SampleNoise(0, [0]).normal(torch.empty(1, 8, dtype=dtype)).dtype == dtype
+    assert drawn == [torch.float64 if dtype == torch.float64 else torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_uniform_numbers_stay_below_one_in_few_bits(dtype: torch.dtype) -> None:
+    found = SampleNoise(0, [0]).uniform(torch.empty(1, 20_000, dtype=dtype))
+    assert float(found.max()) < 1
+    wide = SampleNoise(0, [0]).uniform(torch.empty(1, 20_000))
+    torch.testing.assert_close(found.float(), wide, rtol=0, atol=0.004)
 
 
 def test_strata_give_each_place_its_part() -> None:
