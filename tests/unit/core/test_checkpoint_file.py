@@ -11,7 +11,6 @@ from torch import nn
 from ldmlab.core.checkpoint_file import (
     load_weights,
     read_checkpoint,
-    stage_of,
     told_if_misfit,
     write_checkpoint,
 )
@@ -75,16 +74,3 @@ def test_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
         read_checkpoint(path)
     with pytest.raises(UserError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "b.ckpt")
-
-
-def test_stage_of_a_checkpoint_is_what_it_says_or_what_it_holds() -> None:
-    weight = torch.zeros(1)
-    assert stage_of({"metadata": {"stage": "autoencoder"}, "state_dict": {"model.a": weight}}) == (
-        "autoencoder"
-    )
-    assert stage_of({"state_dict": {"model.a": weight}}) == "diffusion"
-    # A diffusion model's codec lies under its own name.
-    assert stage_of({"state_dict": {"model.autoencoder.a": weight}}) == "diffusion"
-    assert stage_of({"state_dict": {"autoencoder.a": weight}}) == "autoencoder"
-    assert stage_of({"state_dict": {"other.autoencoder.a": weight}}) is None
-    assert stage_of({}) is None
