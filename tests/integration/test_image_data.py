@@ -254,3 +254,44 @@ def test_data_check_of_unusable_data_exits_with_2(
     assert "cannot be used, data.max_bad=0" in said[-1] and "label 200" in said[-1]
     (report,) = (tmp_path / "data").glob("*/report.json")
     assert len(json.loads(report.read_text())["train"]["broken"]) >= 3
+
+
+def test_run_goes_on_only_with_the_data_it_was_begun_on(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for k in range(2, 12, 3):  # folders 2, 5, 8 and 11, in this order
+        (root / str(k)).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (16, 16), (20 * k, 60 * i, 9)).save(root / str(k) / f"{i}.png")
+    options = ("data.class_folders=true", "data.limit=null", "run_id=one")
+
+    def train(steps: int) -> RunFolder:
+        more = f"stages.autoencoder.max_steps={steps}"
+        return train_autoencoder(opened(root, "image_folder", "plain", *options, more))
+
+    folder = train(1)
+    told = json.loads((folder.path / "data.json").read_text())
+    assert told["classes"] == {"0": "2", "1": "5", "2": "8", "3": "11"}
+    assert told["samples"] == 14  # of 16, a tenth held out
+    train(2)
+    (root / "11").rename(root / "3")
+    with pytest.raises(UserError, match=r"other classes \(\['2', '5', '8', '11'\], now \['2', '3'"):
+        train(3)
+    (root / "3").rename(root / "11")
+    Image.new("RGB", (16, 16)).save(root / "5" / "more.png")
+    with pytest.raises(
+        UserError, match=r"trained on other samples \(14, now 15\): bring data.root"
+    ):
+        train(3)
+    (root / "5" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"trained on other files: bring"):
+        train(3)
+    (root / "5" / "more.png").rename(root / "5" / "0.png")
+    train(3)
+
+
+def test_images_of_other_channels_than_the_model_are_refused(tmp_path: Path) -> None:
+    make("image_folder", tmp_path / "root", None, 6, 32)
+    with pytest.raises(
+        UserError, match=r"data.channels=1, and .* images of 3: set data.channels=3"
+    ):
+        opened(tmp_path / "root", "image_folder", "plain", "data.channels=1")

@@ -70,8 +70,9 @@ class LatentMaker:
         pictures = image_dataset_of(self.images)
         variants = Variants()
         if pictures is not None and crops is not None:
-            random = pictures.transform.crop == "random"
-            variants = Variants(crops if random else 0, pictures.transform.flip)
+            # A text of several is drawn with the view, as a crop is.
+            still = pictures.transform.crop != "random" and not pictures.several_texts
+            variants = Variants(0 if still else crops, pictures.transform.flip)
         codec = self.codec
         return Manifest(
             codec=codec.fingerprint(),

@@ -34,6 +34,7 @@ class Resume:
         step: Steps behind it.
         vocabulary: The tokens of the captions it was trained on; None for none.
         identity: What decided its result, by configuration key; None if it does not say.
+        data: What was told of its training data; None if nothing was.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Resume:
     step: int
     vocabulary: tuple[str, ...] | None = None
     identity: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
 
     @classmethod
     def at(cls, path: str | Path) -> Resume:
@@ -57,17 +59,24 @@ class Resume:
         tokens = metadata.get("spec", {}).get("vocabulary")
         step = int(checkpoint["state_dict"]["steps"])
         vocabulary = None if tokens is None else tuple(tokens)
-        return cls(Path(path), stage, step, vocabulary, metadata.get("identity"))
+        identity, data = metadata.get("identity"), metadata.get("data")
+        return cls(Path(path), stage, step, vocabulary, identity, data)
 
-    def check_same(self, identity: Mapping[str, Any], vocabulary: tuple[str, ...] | None) -> None:
+    def check_same(
+        self,
+        identity: Mapping[str, Any],
+        vocabulary: tuple[str, ...] | None,
+        data: Mapping[str, Any],
+    ) -> None:
         """A run goes on as what it was begun as.
 
         Args:
             identity: What decides its result now.
             vocabulary: The tokens of the captions now.
+            data: What is told of its training data now.
 
         Raises:
-            UserError: It was begun with another value of a key, or on captions in other tokens.
+            UserError: It was begun with another value of a key, or on other data.
         """
         before = identity if self.identity is None else self.identity  # brought in by `convert`
         if other := sorted(before.keys() ^ identity.keys()):
@@ -81,6 +90,13 @@ class Resume:
                     f"{self.path} was trained with {key}={before[key]}, not {value}: begin "
                     "another run with run_id=<name>, from its weights with "
                     "stages.<stage>.weights=<run> if you like"
+                )
+        for what, value in data.items():
+            if (self.data or data).get(what) != value:
+                told = "" if what == "files" else f" ({(self.data or {}).get(what)}, now {value})"
+                raise UserError(
+                    f"{self.path} was trained on other {what}{told}: bring data.root to what it "
+                    "was, or begin another run with run_id=<name>"
                 )
         # A token number means the same word before and after an interruption.
         if self.vocabulary != vocabulary:

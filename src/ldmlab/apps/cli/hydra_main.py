@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ldmlab.apps.cli.request import request_of
 from ldmlab.apps.cli.slurm import is_remote, launch
 from ldmlab.apps.cli.verbs import Verb
-from ldmlab.apps.config.compose import explain
+from ldmlab.apps.config.compose import Request, explain
 from ldmlab.apps.config.conf_dir import conf_dir, targets
 from ldmlab.apps.config.overrides import key_of, unprotect
 from ldmlab.apps.config.run_base import TRUST_VARIABLE
@@ -39,6 +39,7 @@ class _Task:
     """What Hydra's main runs; it keeps the outcome, which Hydra would not hand back."""
 
     verb: Verb
+    request: Request
     program: list[str]
     restore: Callable[[], None]
     code: int = 0
@@ -51,7 +52,7 @@ class _Task:
             return None
         try:
             check_values(cfg)
-            check_read(cfg, self.verb.config)
+            check_read(cfg, self.request.verb, self.request.inherited)
             several = HydraConfig.get().mode == RunMode.MULTIRUN
             if several and not is_remote(self.verb, cfg):
                 overrides = [unprotect(o) for o in HydraConfig.get().overrides.task]
@@ -106,7 +107,7 @@ def _compose_and_run(
         if full_error is not None:
             os.environ[_FULL_ERROR] = full_error
 
-    task = _Task(verb, [*program(verb), *flags], restore)
+    task = _Task(verb, request, [*program(verb), *flags], restore)
     name = parsed.config_name or request.name
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
     typed = [a for a in arguments if a not in parsed.overrides]

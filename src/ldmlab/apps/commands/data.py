@@ -88,7 +88,10 @@ def _check(cfg: DictConfig) -> None:
     with progress() as bars:
         for split, data in splits.items():
             if isinstance(data, ImageDataset):
-                reports[split] = report = Report(damaged=getattr(data.source, "damaged", {}))
+                reports[split] = report = Report(
+                    damaged=getattr(data.source, "damaged", {}),
+                    left_out=getattr(data.source, "left_out", {}),
+                )
                 found = inspect(data, cfg.data.num_workers)
                 for finding in bars.track(found, total=len(data), description=split):
                     report.add(finding, earlier)

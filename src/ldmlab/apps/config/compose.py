@@ -32,11 +32,13 @@ class Request(NamedTuple):
         name: Name of the primary configuration.
         overrides: Arguments with their text protected.
         verb: Name of the configuration in conf/ whose keys are read.
+        inherited: Keys that came with a run, and may be those of another verb.
     """
 
     name: str
     overrides: tuple[str, ...]
     verb: str
+    inherited: frozenset[str] = frozenset()
 
 
 def request(
@@ -59,13 +61,14 @@ def request(
     for argument in arguments:
         check_shape(argument)
     overrides = tuple(map(protect, arguments))
+    inherited = frozenset(map(str, base or ()))
     names = [] if base is None else [store_base(base)]
     names += [config_name] if base is None or config_name != "config" else []
     if len(names) == 1 and not extra:
-        return Request(names[0], overrides, config_name)
+        return Request(names[0], overrides, config_name, inherited)
     node = {"defaults": [*names, "_self_"], **(extra or {})}
     ConfigStore.instance().store(name=_REQUEST, node=node)
-    return Request(_REQUEST, overrides, config_name)
+    return Request(_REQUEST, overrides, config_name, inherited)
 
 
 def compose(
@@ -107,7 +110,7 @@ def compose_request(
     finally:
         GlobalHydra.instance().hydra = running
     check_values(cfg)
-    check_read(cfg, wanted.verb)
+    check_read(cfg, wanted.verb, wanted.inherited)
     return cfg
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ _ELSEWHERE = {
 _OBJECTS = ("callbacks", "logger")
 
 
-def check_read(cfg: DictConfig, config_name: str = "config") -> None:
+def check_read(
+    cfg: DictConfig, config_name: str = "config", inherited: Collection[str] = ()
+) -> None:
     """Refuse a key that no part of the program, and no other key, reads.
 
     Whatever stands below a `_target_` is an argument of it, and checked when it is built.
@@ -49,12 +51,15 @@ def check_read(cfg: DictConfig, config_name: str = "config") -> None:
         cfg: A composed configuration.
         config_name: The primary configuration, whose keys the verb reads beside those of
             conf/config.yaml.
+        inherited: Keys of the top that came with a run: those of another verb are its own.
 
     Raises:
         UserError: Naming the key.
     """
     tree: Any = OmegaConf.to_container(cfg)
-    _check(tree, "", _known(conf_dir(), config_name) | _referred(tree, ""))
+    known = _known(conf_dir(), config_name) | _referred(tree, "")
+    read = {key: value for key, value in tree.items() if key in known or key not in inherited}
+    _check(read, "", known)
 
 
 def _check(tree: dict[str, Any], path: str, known: frozenset[str]) -> None:

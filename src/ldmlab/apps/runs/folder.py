@@ -99,6 +99,11 @@ class RunFolder:
         """Write what the run runs on."""
         write_json(self.environment, describe_environment())
 
+    def write_data(self, facts: Mapping[str, Any]) -> None:
+        """Write what it is trained on: how many samples, and the name of each class number."""
+        names = {str(number): name for number, name in enumerate(facts["classes"])}
+        write_json(self.path / "data.json", {**facts, "classes": names})
+
     def write_card(self, card: Mapping[str, Any]) -> None:
         """Write the metric card."""
         write_json(self.card, card)

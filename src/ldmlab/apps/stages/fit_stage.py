@@ -62,7 +62,7 @@ def fit_stage(
     resume = _resume_from(cfg, stage, folder)
     spent = 0.0
     if resume is not None:
-        resume.check_same(identity, session.spec.vocabulary)
+        resume.check_same(identity, session.spec.vocabulary, session.facts)
         spent = folder.read_seconds()
         if resume.step >= options.max_steps:
             console.print(f"{stage}: finished at step {resume.step}, reusing {folder.path}")
@@ -72,6 +72,7 @@ def fit_stage(
     if is_main_process():
         folder.write_config(cfg)
         folder.write_environment()
+        folder.write_data(session.facts)
     if cfg.scale_lr:
         rate = learning_rate(cfg, options, options.lr)
         console.print(f"{stage}: lr {rate:.6g} = {options.lr:g} x {options.batch_size} images")
@@ -80,7 +81,13 @@ def fit_stage(
         cfg.callbacks.checkpoint_every,
         cfg.callbacks.keep_every,
         options.val_every if cfg.callbacks.best else None,
-        {"stage": stage, "identity": identity, "spec": asdict(session.spec), **metadata},
+        {
+            "stage": stage,
+            "identity": identity,
+            "spec": asdict(session.spec),
+            "data": session.facts,
+            **metadata,
+        },
     )
     session.close()
     plain: Any = masked(OmegaConf.to_container(cfg, resolve=True))

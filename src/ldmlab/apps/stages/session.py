@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -21,8 +21,9 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.locks import locked
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.records import DataSpec
+from ldmlab.data.images.dataset import image_dataset_of
 from ldmlab.data.sampling.datasets import BatchDataset
-from ldmlab.training.latents import LatentMaker
+from ldmlab.training.latents import LatentMaker, list_hash
 
 # One process speaks for all.
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
@@ -57,6 +58,12 @@ class Session:
             session.spec = spec_to_start_from(weights, session.spec)
         session.seconds["data"] = time.monotonic() - started
         return session
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a run may not change of its training data: the files, their number, the classes."""
+        classes = list(getattr(image_dataset_of(self.train), "classes", ()))
+        return {"samples": len(self.train), "classes": classes, "files": list_hash(self.train)}
 
     def latent_makers(self, codec: Codec, conditioner: Conditioner) -> dict[str, LatentMaker]:
         """What makes latents of each split."""

@@ -53,6 +53,16 @@ class ImageDataset(Dataset[Batch]):
         return self.source.classes
 
     @property
+    def varies(self) -> bool:
+        """Whether a sample looks, or reads, different at each visit."""
+        return self.transform.varies or self.several_texts
+
+    @property
+    def several_texts(self) -> bool:
+        """Whether some samples have several texts, of which each visit sees one."""
+        return bool(getattr(self.source, "several_texts", False))
+
+    @property
     def blocks(self) -> Blocks | None:
         """Which samples lie together on disk; None where that does not matter."""
         return blocks_of(self.source)

@@ -31,6 +31,8 @@ WHITE = (255, 255, 255)
 
 _OVERSAMPLING = 2
 _ORIENTATION = 0x0112
+_TIFF_DEPTH = 0x0102
+_PNG_DEPTH = 24  # its byte, behind signature, length, type, width and height
 _NPY = b"\x93NUMPY"
 
 
@@ -88,6 +90,38 @@ def image_size(data: bytes) -> tuple[int, int]:
         _, height, width = _from_npy(data).shape
         return width, height
     return _open(data).size
+
+
+def conversions(data: bytes) -> list[str]:
+    """What `decode_image` changes about a file's pixels, each in a few words.
+
+    Raises:
+        BrokenFileError: It is no image.
+    """
+    if data.startswith(_NPY):
+        return []
+    image = _open(data)
+    found = []
+    if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
+        found.append("grey to three equal channels")
+    elif image.mode not in ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA"):
+        found.append(f"{image.mode} to RGB")
+    if image.mode.startswith("I") or _bits(image, data) > 8:
+        found.append("16 bits to 8")
+    if image.has_transparency_data:
+        found.append("transparency to the background's colour")
+    if getattr(image, "n_frames", 1) > 1:
+        found.append("all frames but the first left out")
+    return found
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits of a channel, of the formats whose colours Pillow cuts to 8 without a word."""
+    if image.format == "PNG":
+        return data[_PNG_DEPTH]
+    if image.format == "TIFF":
+        return max(np.atleast_1d(image.getexif().get(_TIFF_DEPTH, 8)).tolist())
+    return 8
 
 
 @dataclass(frozen=True)
@@ -230,11 +264,14 @@ def _from_npy(data: bytes) -> UInt8[Tensor, "3 h w"]:
 
 def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
     if image.mode.startswith("I"):
-        wide = np.array(image).astype(np.float64)
         # Pillow would clip 16 bits to 8 instead of scaling them.
+        wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise BrokenFileError("has more than 16 bits a pixel")
-        return Image.fromarray((wide / 257).round().astype(np.uint8)).convert("RGB")
+        grey = np.empty(wide.shape, np.uint8)
+        for out, row in zip(grey, wide, strict=True):  # a row at a time: images may be huge
+            out[:] = (row.astype(np.uint32) + 128) // 257
+        return Image.fromarray(grey).convert("RGB")
     if image.mode == "F":
         raise BrokenFileError("holds floating-point pixels, of unknown range")
     if image.has_transparency_data:

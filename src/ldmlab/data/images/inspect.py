@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader, Dataset
 
 from ldmlab.data.images.dataset import ImageDataset
-from ldmlab.data.images.decode import BrokenFileError, image_size
+from ldmlab.data.images.decode import BrokenFileError, conversions, image_size
+
+_MANY = 500
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Finding:
         label: Number of its class.
         mask_labels: Labels in its mask, 255 for unlabelled.
         captioned: Whether it has a text; None where the data has no captions.
+        changes: What decoding and cutting change about the image, in words.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Finding:
     label: int | None = None
     mask_labels: tuple[int, ...] = ()
     captioned: bool | None = None
+    changes: tuple[str, ...] = ()
 
 
 class _Inspection(Dataset[Finding]):
@@ -54,13 +58,15 @@ class _Inspection(Dataset[Finding]):
         name = self.pictures.source.name(index)
         try:
             sample, seen = self.pictures.look(index)
+            size = image_size(sample.image)
             return Finding(
                 name,
-                size=image_size(sample.image),
+                size=size,
                 digest=hashlib.blake2b(sample.image, digest_size=16).digest(),
                 label=sample.label,
                 mask_labels=() if seen.mask is None else tuple(seen.mask.unique().tolist()),
                 captioned=None if sample.caption is None else bool(sample.caption),
+                changes=(*conversions(sample.image), *self.pictures.transform.cuts(size)),
             )
         except BrokenFileError as error:
             return Finding(name, problem=str(error))
@@ -71,7 +77,7 @@ def inspect(pictures: ImageDataset, num_workers: int = 0) -> Iterator[Finding]:
 
     Args:
         pictures: What to look at.
-        num_workers: Processes that read.
+        num_workers: Processes that read, where there is much to read.
 
     Yields:
         What was found of each.
@@ -79,4 +85,6 @@ def inspect(pictures: ImageDataset, num_workers: int = 0) -> Iterator[Finding]:
     with warnings.catch_warnings():
         # How many processes a machine bears is the user's choice.
         warnings.filterwarnings("ignore", ".*This DataLoader will create.*")
+        # A process takes seconds to start.
+        num_workers = num_workers if len(pictures) >= _MANY else 0
         yield from DataLoader(_Inspection(pictures), batch_size=None, num_workers=num_workers)

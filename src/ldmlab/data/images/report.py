@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Report:
         captioned: Number of samples with a text.
         uncaptioned: Samples without a text, in data with captions.
         duplicates: Samples whose image is the same file as an earlier one's.
+        changes: What the model does not see of the images as they are, and of how many.
+        left_out: Files in the folder that are no images here, by what they are.
     """
 
     count: int = 0
@@ -37,6 +39,8 @@ class Report:
     captioned: int = 0
     uncaptioned: list[str] = field(default_factory=list)
     duplicates: dict[str, str] = field(default_factory=dict)
+    changes: Counter[str] = field(default_factory=Counter)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def add(self, finding: Finding, earlier: dict[bytes, str]) -> None:
         """Count a sample.
@@ -54,6 +58,7 @@ class Report:
         if finding.label is not None:
             self.classes[finding.label] += 1
         self.mask_labels.update(finding.mask_labels)
+        self.changes.update(finding.changes)
         self.captioned += finding.captioned is True
         if finding.captioned is False:
             self.uncaptioned.append(finding.name)
@@ -109,6 +114,8 @@ class Report:
         if self.captioned or self.uncaptioned:
             missing = f"{len(self.uncaptioned):,} missing"
             rows.append(("captions", f"{self.captioned:,}, {missing}"))
+        rows += [("changed", f"{count:,}: {what}") for what, count in self.changes.most_common()]
+        rows += [("left out", f"{count:,} x {what}") for what, count in self.left_out.items()]
         rows.append(("duplicates", f"{len(self.duplicates):,}"))
         rows.append(("broken", f"{len(self.broken):,}"))
         return rows
@@ -140,4 +147,6 @@ class Report:
             "captioned": self.captioned,
             "uncaptioned": self.uncaptioned,
             "duplicates": self.duplicates,
+            "changes": dict(self.changes),
+            "left_out": dict(self.left_out),
         }

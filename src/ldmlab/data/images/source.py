@@ -19,12 +19,14 @@ class Sample:
         label: Number of its class.
         mask: Its segmentation mask.
         caption: Its text.
+        further: Other texts of the same image; a visit of training sees one of all.
     """
 
     image: bytes
     label: int | None = None
     mask: LabelMap | None = None
     caption: str | None = None
+    further: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -51,7 +53,7 @@ class ImageSource(Protocol):
         ...
 
     def caption(self, index: int) -> str | None:
-        """The sample's text alone; None where the data has no captions."""
+        """The sample's text, all of them in one where it has several; None without captions."""
         ...
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.random import derive_seed
 from ldmlab.core.ranges import natural, one_of, positive_int, whole_in
 from ldmlab.data.images.decode import WHITE, BrokenFileError, decode_image
 from ldmlab.data.images.source import Sample
@@ -21,6 +22,7 @@ from ldmlab.data.images.source import Sample
 Crop = Literal["center", "random"]
 FlipCaptions = Literal["keep", "swap"]
 
+_ENLARGED = 8  # times: what is smaller shows nothing
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
@@ -94,19 +96,29 @@ class Transform:
             seed: Decides crop and, if odd, to mirror; None takes the centre, unmirrored.
 
         Raises:
-            BrokenFileError: The image or its mask cannot be used.
+            BrokenFileError: The image or its mask cannot be used, or the image is smaller than an
+                eighth of what it would be enlarged to.
         """
         image, mask = self._decode(sample)
+        caption = sample.caption
+        if seed is not None and sample.further:
+            texts = (sample.caption, *sample.further)
+            caption = texts[derive_seed("caption", seed) % len(texts)]
         across, down, mirror = 0.5, 0.5, False
         if seed is not None:
             if self.crop == "random":
                 draw = random.Random(seed)
                 across, down = draw.random(), draw.random()
             mirror = self.flip and seed % 2 == 1
-        says_side = sample.caption is not None and _SIDES.search(sample.caption) is not None
+        says_side = caption is not None and _SIDES.search(caption) is not None
         if says_side and self.flip_captions == "keep":
             mirror = False
         height, width = image.shape[1:]
+        if min(height, width) * _ENLARGED < self.resized:
+            raise BrokenFileError(
+                f"has {width} x {height} pixels, too few to be enlarged to {self.resized}: leave "
+                "it out, or choose a smaller data.image_size"
+            )
         side = max(1, round(min(height, width) * self.image_size / self.resized))
         top, left = round((height - side) * down), round((width - side) * across)
         square = image[:, top : top + side, left : left + side]
@@ -114,12 +126,20 @@ class Transform:
             square = _resize(square, self.image_size)
         if mask is not None:
             mask = _resize_labels(mask[top : top + side, left : left + side], self.image_size)
-        caption = sample.caption
         if mirror:
             square = square.flip(-1)
             mask = None if mask is None else self._mirror(mask)
             caption = _SIDES.sub(_other_side, caption) if says_side and caption else caption
         return Example(square, mask, caption)
+
+    def cuts(self, size: tuple[int, int]) -> list[str]:
+        """What is done to an image of some width and height, where it loses by it, in words."""
+        found = []
+        if size[0] != size[1]:
+            found.append("cut to a square")
+        if min(size) < self.resized:
+            found.append(f"enlarged to {self.resized} pixels")
+        return found
 
     def _decode(self, sample: Sample) -> tuple[Tensor, Tensor | None]:
         """The whole image and mask."""

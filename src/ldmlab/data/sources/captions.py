@@ -19,7 +19,7 @@ _DELIMITERS = ",;\t"
 
 
 class FolderCaptions:
-    """The caption of each image of a folder; empty where there is none.
+    """The captions of each image of a folder: one, an empty one where there is none, or several.
 
     Args:
         root: The data set's folder.
@@ -28,7 +28,8 @@ class FolderCaptions:
         source: `txt` for a text file beside each image, or the name of a csv file or a jsonl file
             in the root or in the split's folder, where Hugging Face's metadata.jsonl lies. A table
             has a column `file_name` (or filename, image, path, file) with paths relative to the
-            images' folder, to the root or to the table, and a column `text` or `caption`.
+            images' folder, to the root or to the table, and a column `text` or `caption`; further
+            rows of one image are further captions of it, as are texts in a list.
         names: The split's images, relative to their folder.
 
     Raises:
@@ -39,30 +40,35 @@ class FolderCaptions:
         self, root: Path, folder: Path, split: Path, source: str, names: Sequence[str]
     ) -> None:
         self._folder = folder
-        self._table: dict[str, str] | None = None
+        self._table: dict[str, tuple[str, ...]] | None = None
         if source != "txt":
             table = root / source if (root / source).is_file() else split / source
             self._table = _read_table(table if table.is_file() else root / source)
             self._to_root = _below(folder, root)
             self._to_table = _below(table.parent, folder)
-        if not any(map(self, names)):
+        if not any(any(self(name)) for name in names):
             raise UserError(
                 f"data.captions={source} has no caption for any of {len(names)} images, such as "
                 f"{shown(names[0])}: {self._mend()}"
             )
 
-    def __call__(self, name: str) -> str:
-        """The caption of the image at a relative path."""
+    @property
+    def several(self) -> bool:
+        """Whether any image has more than one."""
+        return any(len(texts) > 1 for texts in (self._table or {}).values())
+
+    def __call__(self, name: str) -> tuple[str, ...]:
+        """The captions of the image at a relative path."""
         if self._table is not None:
             for path in (name, self._to_root + name, name.removeprefix(self._to_table)):
                 if path in self._table:
                     return self._table[path]
-            return ""
+            return ("",)
         try:
             data = (self._folder / PurePosixPath(name)).with_suffix(".txt").read_bytes()
         except OSError:
-            return ""
-        return decode_text(data)
+            return ("",)
+        return (decode_text(data),)
 
     def _mend(self) -> str:
         if self._table is None:
@@ -76,7 +82,7 @@ def _below(folder: Path, above: Path) -> str:
     return f"{folder.relative_to(above).as_posix()}/" if inside else ""
 
 
-def _read_table(path: Path) -> dict[str, str]:
+def _read_table(path: Path) -> dict[str, tuple[str, ...]]:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise UserError(f"data.captions={path.name} must be txt, or a .csv or .jsonl file")
     try:
@@ -92,10 +98,12 @@ def _read_table(path: Path) -> dict[str, str]:
     if not rows:
         raise UserError(f"data.captions: {path} holds no rows")
     name, caption = (_column(path, rows, known) for known in (_NAMES, _TEXTS))
-    return {
-        str(PurePosixPath(str(row.get(name)))): _text(path, row.get(name), row.get(caption))
-        for row in rows
-    }
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        image = str(PurePosixPath(str(row.get(name))))
+        found.setdefault(image, []).extend(_texts(path, image, row.get(caption)))
+    # An empty row beside a text says nothing.
+    return {image: tuple(filter(None, texts)) or ("",) for image, texts in found.items()}
 
 
 def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
@@ -106,7 +114,15 @@ def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
     except csv.Error as error:
         raise UserError(f"data.captions: {path} is no csv table: {error}") from error
     columns = [column.strip().lower() for column in first]
-    return [dict(zip(columns, row, strict=False)) for row in rest if row]
+    rows = []
+    for number, row in enumerate(rest, 2):
+        if any(field.strip() for field in row[len(columns) :]):
+            raise UserError(
+                f"data.captions: row {number} of {path} has {len(row)} fields, and the header "
+                f"{len(columns)}: put quotes around a text with '{delimiter}' in it"
+            )
+        rows += [dict(zip(columns, row, strict=False))] if row else []
+    return rows
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -120,19 +136,21 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _column(path: Path, rows: list[dict[str, Any]], known: tuple[str, ...]) -> str:
-    for column in known:
-        if any(column in row for row in rows):
-            return column
+    there = [column for column in known if any(column in row for row in rows)]
+    if there:  # one that is empty in every row hides none that is not
+        return next((c for c in there if any(row.get(c) for row in rows)), there[0])
     columns = ", ".join(map(str, rows[0]))
     raise UserError(
         f"data.captions: {path} has the columns {columns}, and none of {', '.join(known)}"
     )
 
 
-def _text(path: Path, name: object, caption: object) -> str:
-    if caption is not None and not isinstance(caption, str):
-        raise UserError(
-            f"data.captions: the caption of {name} in {path} is a {type(caption).__name__}: write "
-            "one text an image"
-        )
-    return one_line(caption or "")
+def _texts(path: Path, name: str, caption: Any) -> list[str]:
+    texts: list[Any] = caption if isinstance(caption, list) else [caption or ""]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(
+                f"data.captions: the caption of {name} in {path} is a {type(text).__name__}: "
+                "write a text, or a list of texts"
+            )
+    return [one_line(text) for text in texts]

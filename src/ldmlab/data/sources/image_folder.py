@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
@@ -18,12 +21,15 @@ from ldmlab.data.sources.listing import (
     files_below,
     held_out,
     named_folder,
+    natural_order,
     nothing_found,
     read_file,
     read_list,
     shown,
     split_folder,
 )
+
+_PROBED = 32  # masks, to see whether they are painted in black and white
 
 
 class ImageFolder:
@@ -40,7 +46,8 @@ class ImageFolder:
         masks: Subfolder of label-map pngs, at the images' relative paths; None for no masks.
         class_folders: Whether each folder beside the images' split is a class.
         captions: `txt` for a text file beside each image, or the name of a csv or jsonl file in
-            the root or in the split's folder; None for no captions.
+            the root or in the split's folder; None for no captions. Of several captions of one
+            image each visit sees one.
         num_classes: Number of classes that must be there; any by default.
         num_mask_labels: Number of labels of the masks.
         first_label: Value of label 0 in the masks.
@@ -80,7 +87,11 @@ class ImageFolder:
         self._masks = None if masks is None else _subfolder(self.root, masks, "data.masks")
         if self._masks is not None and num_mask_labels is None:
             raise UserError("data.num_mask_labels is not set: say how many labels data.masks has")
-        names = self._images(start)
+        self.left_out: Counter[str] = Counter()
+        names = self._images(start, self.left_out)
+        if split == "train" and self.left_out:
+            kinds = ", ".join(f"{count} x {kind}" for kind, count in self.left_out.most_common())
+            warnings.warn(f"{start}: left out, being no images here: {kinds}", stacklevel=2)
         if not names:
             mend = "change data.root" if images is None else "change data.root or data.images"
             raise nothing_found(start, "images", mend)
@@ -97,6 +108,8 @@ class ImageFolder:
             if captions is None
             else FolderCaptions(self.root, self.folder, start, captions, names)
         )
+        if self._masks is not None:
+            self._refuse_black_and_white(names)
         if own is None:
             names = _chosen(self.folder, names, split, validation_list, validation_share)
         elif validation_list is not None:
@@ -106,6 +119,11 @@ class ImageFolder:
             )
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         self._names = Names(names)
+
+    @property
+    def several_texts(self) -> bool:
+        """Whether some images have several captions."""
+        return self._captions is not None and self._captions.several
 
     def __len__(self) -> int:
         return len(self._names)
@@ -123,20 +141,45 @@ class ImageFolder:
         name = self._names[index]
         label = self._numbers[name.split("/")[self._depth]] if self.classes else None
         image = read_file(self.folder / name)
-        return Sample(image, label, self._mask(name), self.caption(index))
+        texts = self._texts(index)
+        return Sample(image, label, self._mask(name), *(texts and (texts[0], texts[1:])))
 
     def caption(self, index: int) -> str | None:
-        """The image's text, empty where it has none; None where the data has no captions."""
-        return None if self._captions is None else self._captions(self._names[index])
+        """All the image's texts in one; empty where it has none, None without captions."""
+        return None if self._captions is None else " ".join(self._texts(index))
 
-    def _images(self, start: Path) -> list[str]:
+    def _texts(self, index: int) -> tuple[str, ...]:
+        return () if self._captions is None else self._captions(self._names[index])
+
+    def _images(self, start: Path, left_out: Counter[str] | None = None) -> list[str]:
         """Paths of the images below a folder, without the masks that may lie there too."""
         prefix = "" if start == self.folder else f"{start.name}/"
-        names = [prefix + name for name in files_below(start)]
+        names = [prefix + name for name in files_below(start, left_out=left_out)]
         if self._masks is None or self.folder not in self._masks.parents:
             return names
         masks = f"{self._masks.relative_to(self.folder).as_posix()}/"
         return [name for name in names if not name.startswith(masks)]
+
+    def _refuse_black_and_white(self, names: list[str]) -> None:
+        """Masks painted in black and white mean two labels, and 255 is no label here.
+
+        Raises:
+            UserError: The first masks hold 0 and 255 and nothing else, and there are two labels.
+        """
+        count, first, unlabelled = self._labels
+        if (count, first, unlabelled) != (2, 0, UNLABELLED):
+            return
+        seen: set[int] = set()
+        for name in names[:_PROBED]:
+            mask = None if self._masks is None else (self._masks / name).with_suffix(".png")
+            if mask is not None and mask.is_file():
+                with contextlib.suppress(BrokenFileError):  # it is counted where it is read
+                    seen |= set(LabelMap(mask.read_bytes(), 256, 0, 256).decode().unique().tolist())
+        if seen == {0, UNLABELLED}:
+            raise UserError(
+                f"{self._masks} holds masks of 0 and 255, and 255 is a pixel without a label: "
+                "write label 1 as 1 (in numpy: mask // 255), or name another data.unlabelled"
+            )
 
     def _mask(self, name: str) -> LabelMap | None:
         if self._masks is None:
@@ -158,14 +201,14 @@ def _subfolder(root: Path, name: str | None, key: str) -> Path:
 
 
 def _classes(names: list[str], depth: int) -> tuple[str, ...]:
-    """The folders in which the images lie, sorted."""
+    """The folders in which the images lie, in their natural order."""
     loose = next((name for name in names if name.count("/") < depth + 1), None)
     if loose is not None:
         raise UserError(
             f"{shown(loose)} lies in no class folder: move it into one, or set "
             "data.class_folders=false"
         )
-    return tuple(sorted({name.split("/")[depth] for name in names}))
+    return tuple(natural_order({name.split("/")[depth] for name in names}))
 
 
 def _check_classes(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +18,12 @@ from ldmlab.data.images.decode import EXTENSIONS, BrokenFileError
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+# Folders in which other programs keep small copies, or what was thrown away.
+_HIDING = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN"))
+# What lies beside images and is none.
+_BESIDE = frozenset(
+    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .parquet .db .ini .log".split()
+)
 _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("val", "valid", "validation")}
 
 
@@ -85,25 +92,57 @@ def contents(folder: Path) -> str:
 
 
 def files_below(
-    folder: str | os.PathLike[str], extensions: Collection[str] = EXTENSIONS
+    folder: str | os.PathLike[str],
+    extensions: Collection[str] = EXTENSIONS,
+    left_out: Counter[str] | None = None,
 ) -> list[str]:
-    """Relative paths, with `/`, of the files at any depth, sorted; hidden ones are left out."""
-    return sorted(_walk(os.fspath(folder), "", extensions))
+    """Relative paths, with `/`, of the files at any depth, sorted.
+
+    Args:
+        folder: Where they lie.
+        extensions: Of the files that are meant.
+        left_out: Counts the others by extension, and folders that programs hide things in by
+            name; texts, tables and what is hidden are not counted.
+    """
+    return sorted(
+        _walk(os.fspath(folder), "", extensions, Counter() if left_out is None else left_out)
+    )
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Sorted as people do: the numbers in names by their size, 2 before 10."""
+    return sorted(names, key=lambda name: ([_part(p) for p in re.split(r"([0-9]+)", name)], name))
+
+
+def _part(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdigit() else (-1, text)
 
 
 def _walk(
-    folder: str, prefix: str, extensions: Collection[str], above: tuple[str, ...] = ()
+    folder: str,
+    prefix: str,
+    extensions: Collection[str],
+    left_out: Counter[str],
+    above: tuple[str, ...] = (),
 ) -> Iterator[str]:
     above = (*above, os.path.realpath(folder))
     with _opened(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):
                 continue
+            if entry.name in _HIDING:
+                left_out[f"folder {entry.name}"] += 1
+                continue
             if _is_folder(entry):
                 if not entry.is_symlink() or os.path.realpath(entry.path) not in above:
-                    yield from _walk(entry.path, f"{prefix}{entry.name}/", extensions, above)
-            elif os.path.splitext(entry.name)[1].lower() in extensions:  # noqa: PTH122 (speed)
+                    inner = f"{prefix}{entry.name}/"
+                    yield from _walk(entry.path, inner, extensions, left_out, above)
+                continue
+            ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (speed)
+            if ending in extensions:
                 yield prefix + entry.name
+            elif ending not in _BESIDE:
+                left_out[ending or "file without an ending"] += 1
 
 
 def _opened(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:

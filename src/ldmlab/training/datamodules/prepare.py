@@ -49,10 +49,16 @@ def prepare(
         vocabulary_size: Largest number of tokens; None for 30,522.
 
     Raises:
-        UserError: The data does not fit into memory where it should, or the vocabulary is not
-            as it was said to be.
+        UserError: The images have other channels, the data does not fit into memory where it
+            should, or the vocabulary is not as it was said to be.
     """
     source = train
+    found = getattr(source, "channels", spec.image_channels)
+    if found != spec.image_channels:
+        raise UserError(
+            f"data.channels={spec.image_channels}, and this data set gives images of {found}: set "
+            f"data.channels={found}"
+        )
     if validation_limit is not None:
         # StridedSubset over shards it would read, or fetch, every one of them.
         some = StridedSubset if blocks_of(validation) is None else Subset
@@ -65,10 +71,11 @@ def prepare(
         vocabulary=_vocabulary(train, vocabulary, vocabulary_size),
     )
     if in_memory:
-        if isinstance(source, ImageDataset) and source.transform.varies:
+        if isinstance(source, ImageDataset) and source.varies:
             raise UserError(
                 "data.in_memory=true keeps one view of each image, and the data has random ones: "
-                "set data.flip=false (and data.crop=center), or data.in_memory=false"
+                "set data.flip=false (and data.crop=center, and one caption an image), or "
+                "data.in_memory=false"
             )
         check_memory(train.__getitems__([0]), len(train), "images")
         train = InMemory(list(in_order(train, RENDER_BATCH)), train)

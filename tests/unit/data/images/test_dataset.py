@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from ldmlab.core.errors import UserError
 from ldmlab.data.images.dataset import ImageDataset, broken_files
-from ldmlab.data.images.inspect import Report, inspect
+from ldmlab.data.images.inspect import inspect
+from ldmlab.data.images.report import Report
 from ldmlab.data.images.transform import Transform
 from ldmlab.data.sampling.step_batches import SeededIndex, StepBatches
 from ldmlab.data.sources.image_folder import ImageFolder
@@ -110,6 +112,34 @@ def test_inspect_finds_every_kind_of_fault(folder: Path, workers: int) -> None:
         "05.jpg": "02.jpg"
     }
     assert report.sizes == {(32, 32): 16}
+
+
+def test_inspect_counts_what_the_model_will_not_see(tmp_path: Path) -> None:
+    grey = Image.new("L", (64, 48), 90)
+    grey.save(tmp_path / "0.png")
+    grey.save(tmp_path / "1.png")
+    Image.new("RGBA", (12, 12)).save(tmp_path / "2.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "3.png")
+    (tmp_path / "4.heic").touch()
+    with pytest.warns(UserWarning, match="left out"):
+        source = ImageFolder("train", tmp_path, validation_share=1e-9)
+    report = Report(left_out=source.left_out)
+    for finding in inspect(ImageDataset(source, Transform(16), 1)):
+        report.add(finding, {})
+    held = ImageFolder("validation", tmp_path, validation_share=1e-9)
+    for finding in inspect(ImageDataset(held, Transform(16), 1)):
+        report.add(finding, {})
+    assert report.changes == {
+        "grey to three equal channels": 2,
+        "transparency to the background's colour": 1,
+        "cut to a square": 2,
+        "enlarged to 16 pixels": 1,
+    }
+    ((name, why),) = report.broken.items()
+    assert Path(name).name == "3.png" and "has 1 x 1 pixels, too few to be enlarged to 16" in why
+    rows = report.rows(())
+    assert ("changed", "2: grey to three equal channels") in rows
+    assert ("left out", "1 x .heic") in rows
 
 
 def test_batch_holds_the_transformed_pixels_as_floats(folder: Path) -> None:

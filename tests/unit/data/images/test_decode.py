@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import io
+import struct
+import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ldmlab.data.images.decode import BrokenFileError, LabelMap, decode_image, decode_text
+from ldmlab.data.images.decode import (
+    BrokenFileError,
+    LabelMap,
+    conversions,
+    decode_image,
+    decode_text,
+)
 from ldmlab.data.specimens.scenes import scenes
 
 PICTURE = scenes(1, 64)[0].image
@@ -227,3 +236,59 @@ def test_empty_array_is_a_broken_file(shape: tuple[int, ...]) -> None:
     np.save(file, np.zeros(shape, np.uint8))
     with pytest.raises(BrokenFileError, match=r"holds uint8 of shape"):
         decode_image(file.getvalue())
+
+
+def sixteen_bits(channels: int) -> bytes:
+    """A PNG of 16 bits a channel, by hand: Pillow writes no such colours."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + bytes(range(16 * channels)) for _ in range(8))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (encoded(PICTURE, "PNG"), []),
+        (encoded(PICTURE, "JPEG"), []),
+        (encoded(PICTURE.convert("P"), "PNG"), []),
+        (encoded(PICTURE.convert("L"), "JPEG"), ["grey"]),
+        (encoded(PICTURE.convert("1"), "PNG"), ["grey"]),
+        (encoded(PICTURE.convert("LA"), "PNG"), ["grey", "transparency"]),
+        (encoded(PICTURE.convert("RGBA"), "PNG"), ["transparency"]),
+        (encoded(PICTURE.convert("CMYK"), "JPEG"), ["CMYK to RGB"]),
+        (sixteen_bits(1), ["grey", "16 bits"]),
+        (sixteen_bits(3), ["16 bits"]),
+        (encoded(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(90)]), ["frames"]),
+    ],
+)
+def test_conversions_name_what_decoding_loses(data: bytes, words: list[str]) -> None:
+    found = conversions(data)
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
+    assert decode_image(data).dtype == torch.uint8  # and it can be decoded
+
+
+def test_sixteen_bit_values_are_rounded_to_the_nearest_of_eight() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = decode_image(encoded(Image.fromarray(values), "PNG"))
+    exact = values.astype(np.float64) * 255 / 65535
+    assert np.abs(image[0].numpy() - exact).max() <= 0.5
+
+
+def test_large_sixteen_bit_image_takes_little_memory() -> None:
+    data = encoded(Image.fromarray(np.zeros((4000, 4000), np.uint16)), "PNG", compress_level=1)
+    code = (
+        "import resource, sys; from ldmlab.data.images.decode import decode_image;"
+        "small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "decode_image(sys.stdin.buffer.read());"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert int(done.stdout) * 1024 < 16e6 * 14  # bytes a pixel; floats alone would be eight more

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from ldmlab.core.errors import UserError
+from ldmlab.data.images.dataset import ImageDataset
+from ldmlab.data.images.transform import Transform
+from ldmlab.data.sampling.step_batches import SeededIndex
 from ldmlab.data.sources.image_folder import ImageFolder
+from ldmlab.data.specimens.scenes import scenes
 
 ROWS = "".join(f'{k}.jpg,"a ""red"" boat, at sea {k}"\n' for k in range(3))
 TEXTS = {f"{k}.jpg": f'a "red" boat, at sea {k}' for k in range(3)}
@@ -114,8 +118,44 @@ def test_images_without_any_text_file_are_refused(tmp_path: Path) -> None:
     assert captions(tmp_path, "txt") == {"0.jpg": "", "1.jpg": "", "2.jpg": "one"}
 
 
-def test_several_captions_of_an_image_are_refused(tmp_path: Path) -> None:
+def test_caption_that_is_no_text_is_refused(tmp_path: Path) -> None:
     write(tmp_path, *TEXTS)
-    (tmp_path / "c.jsonl").write_text('{"file_name": "0.jpg", "text": ["a", "b"]}\n')
-    with pytest.raises(UserError, match=r"caption of 0\.jpg in .* is a list: write one text"):
+    (tmp_path / "c.jsonl").write_text('{"file_name": "0.jpg", "text": ["a", 3]}\n')
+    with pytest.raises(UserError, match=r"caption of 0\.jpg in .* is a int: write a text"):
         captions(tmp_path, "c.jsonl")
+
+
+SEVERAL = {
+    "c.csv": "file_name,text\n0.jpg,one\n1.jpg,other\n0.jpg,two\n0.jpg,\n0.jpg,three\n",
+    "c.jsonl": '{"image": "0.jpg", "caption": ["one", "two", "three"]}\n'
+    '{"image": "1.jpg", "caption": "other"}\n',
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_each_visit_sees_one_of_several_captions(tmp_path: Path, name: str) -> None:
+    for k, scene in enumerate(scenes(3, 16)):
+        (tmp_path / f"{k}.jpg").write_bytes(scene.encoded())
+    (tmp_path / name).write_text(SEVERAL[name])
+    (tmp_path / "held").write_text("2.jpg\n")
+    source = ImageFolder("train", tmp_path, captions=name, validation_list=f"{tmp_path}/held")
+    assert [source.caption(i) for i in range(2)] == ["one two three", "other"]  # for a vocabulary
+    data = ImageDataset(source, Transform(16))
+    seen = [data[SeededIndex(0, seed)].caption for seed in range(60)]
+    assert {text for (text,) in seen} == {"one", "two", "three"}
+    assert seen == [data[SeededIndex(0, seed)].caption for seed in range(60)]
+    assert data[0].caption == ("one",)  # validation, and whatever else draws nothing
+
+
+def test_row_with_more_fields_than_the_header_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, *TEXTS)
+    rows = "file_name,text\n0.jpg,fine\n1.jpg,a boat, at sea\n"
+    (tmp_path / "c.csv").write_text(rows)
+    with pytest.raises(UserError, match=r"row 3 of .*c\.csv has 3 fields, and the header 2: put"):
+        captions(tmp_path, "c.csv")
+
+
+def test_empty_column_hides_no_full_one(tmp_path: Path) -> None:
+    write(tmp_path, *TEXTS)
+    (tmp_path / "c.csv").write_text("file_name,text,caption\n0.jpg,,a boat\n1.jpg,,a sea\n")
+    assert captions(tmp_path, "c.csv")["0.jpg"] == "a boat"

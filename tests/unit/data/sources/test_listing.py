@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from ldmlab.core.random import derive_seed
 from ldmlab.data.images.decode import BrokenFileError
 from ldmlab.data.sources.celebahq import CelebAHQ
 from ldmlab.data.sources.image_folder import ImageFolder
-from ldmlab.data.sources.listing import Names, files_below, shown
+from ldmlab.data.sources.listing import Names, files_below, natural_order, shown
 
 
 def encoded() -> bytes:
@@ -182,3 +183,39 @@ def test_dangling_link_is_a_broken_file(tmp_path: Path) -> None:
     row = next(layout for layout in layouts if layout.name(0).endswith("b.jpg"))
     with pytest.raises(BrokenFileError, match="No such file"):
         row.read(0)
+
+
+def test_numbered_class_folders_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{k}/{side}.jpg" for k in range(12) for side in "ab"))
+    source = ImageFolder("train", tmp_path, class_folders=True)
+    assert source.classes == tuple(map(str, range(12)))
+    for i in range(len(source)):
+        assert source.read(i).label == int(Path(source.name(i)).parent.name)
+    mixed = ["b", "a10", "a9", "a09", "10", "9"]
+    assert natural_order(mixed) == ["9", "10", "a09", "a9", "a10", "b"]
+
+
+def test_files_that_are_no_images_here_are_counted_by_kind(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg", "c.heic", "d.HEIC", "x/e.jxl", "@eaDir/f.jpg", ".g.heic")
+    (tmp_path / "captions.csv").write_text("file_name,text\n")
+    with pytest.warns(UserWarning, match=r"left out.*2 x \.heic") as warned:
+        source = ImageFolder("train", tmp_path)
+    assert len(warned) == 1
+    assert source.left_out == {".heic": 2, ".jxl": 1, "folder @eaDir": 1}
+    assert len(ImageFolder("validation", tmp_path)) + len(source) == 2
+
+
+def test_black_and_white_masks_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "i/0.jpg", "i/1.jpg")
+    (tmp_path / "m").mkdir()
+    values = np.zeros((12, 16), np.uint8)
+    for name, white in (("0", 0), ("1", 255)):
+        values[3:6] = white
+        Image.fromarray(values).save(tmp_path / "m" / f"{name}.png")
+    with pytest.raises(UserError, match=r"masks of 0 and 255, and 255 is a pixel without a label"):
+        ImageFolder("train", tmp_path, images="i", masks="m", num_mask_labels=2)
+    # Three values are labels and unlabelled pixels, and so are two where the user says so.
+    ImageFolder("train", tmp_path, images="i", masks="m", num_mask_labels=3)
+    values[3:6] = 1
+    Image.fromarray(values).save(tmp_path / "m" / "0.png")
+    ImageFolder("train", tmp_path, images="i", masks="m", num_mask_labels=2)
