@@ -6,6 +6,9 @@ import copy
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,8 +20,10 @@ from ldmlab.conditioning.text import TextConditioner
 from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.nn.text_transformer import TextTransformer
 from ldmlab.nn.unet import UNet
+from ldmlab.training.callbacks.gradients import GradientGuard
 from ldmlab.training.optimizers.muon import Muon
-from ldmlab.training.sharding import parts_of_state, shard, whole, whole_state
+from ldmlab.training.sharding import parts_of_state, shard, whole_state
+from ldmlab.training.step_module import StepModule
 
 
 def _network() -> UNet:
@@ -42,15 +47,33 @@ def _optimizer(network: nn.Module) -> Muon:
     )
 
 
+class _Guarded(StepModule):
+    """Keeps what the guard logs."""
+
+    trained = ("network",)
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+        self.logged: dict[str, torch.Tensor] = {}
+
+    def terms(self, batch: Any, noise: Any) -> Any:
+        raise NotImplementedError
+
+    def log(self, name: str, value: Any, *args: Any, **options: Any) -> None:
+        self.logged[name] = value
+
+
 def _step(network: nn.Module, optimizer: Muon, rows: slice) -> float:
+    """A step whose gradient the callback of training clips; returns the norm that it logs."""
     torch.manual_seed(1)
     x, tokens = torch.randn(4, 2, 8, 8).double(), torch.randn(4, 3, 8).double()
     loss = network(x[rows], torch.arange(4.0)[rows], tokens=tokens[rows]).square().mean()
     loss.backward()
-    norm = whole(nn.utils.clip_grad_norm_(network.parameters(), 0.1))
+    module, trainer = _Guarded(), SimpleNamespace(optimizers=[optimizer])
+    GradientGuard(0.1, 1, Path("replay")).on_before_optimizer_step(trainer, module, optimizer)  # type: ignore[arg-type]
     optimizer.step()
     optimizer.zero_grad()
-    return float(norm)
+    return float(module.logged["grad_norm/network"])
 
 
 def _compare(rank: int) -> None:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from ldmlab.core.files import write_text
+from ldmlab.training.autoencoder_module import AutoencoderModule
 from ldmlab.training.callbacks.checkpointing import Checkpointing
+from ldmlab.training.diffusion_module import DiffusionModule
 from ldmlab.training.step_module import StepModule
 
 
@@ -74,3 +76,39 @@ def test_no_best_checkpoint_without_a_monitor(tmp_path: Path) -> None:
     callback = Checkpointing(tmp_path, every=2)
     _validate(callback, 2, 1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "values", "best"),
+    [
+        (AutoencoderModule, "val/psnr", [20.0, 25.0, 22.0], "4"),  # decibels: more is better
+        (DiffusionModule, "val/loss", [0.9, 0.4, 0.6], "4"),
+    ],
+)
+def test_best_checkpoint_of_a_stage_is_the_better_one(
+    tmp_path: Path, stage: type[StepModule], metric: str, values: list[float], best: str
+) -> None:
+    class Stage(_Module):
+        monitor, mode = stage.monitor, stage.mode
+
+    callback = Checkpointing(tmp_path, every=100, best_of=2)
+    for number, value in enumerate(values, 1):
+        module = Stage()
+        module.steps += 2 * number
+        trainer = SimpleNamespace(
+            loggers=[],
+            callback_metrics={metric: value},
+            is_global_zero=True,
+            save_checkpoint=lambda path, step=2 * number: write_text(path, str(step)),
+        )
+        callback.on_train_batch_end(trainer, module)
+        callback.on_validation_end(trainer, module)
+    assert (tmp_path / "best.ckpt").read_text() == best
+
+
+def test_numbered_checkpoints_stay_at_their_own_pace(tmp_path: Path) -> None:
+    callback = Checkpointing(tmp_path, every=2, keep_every=3)
+    for step in range(1, 8):
+        _validate(callback, step, 1.0)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"last.ckpt": "6", "step-000003.ckpt": "3", "step-000006.ckpt": "6"}

@@ -1,11 +1,13 @@
-"""How validation data is divided among processes."""
+"""How data is divided among processes, and where a resumed run goes on."""
 
 from __future__ import annotations
 
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.unit.training.toys import Line
 
 from ldmlab.core.records import Batch
 from ldmlab.training.datamodules.base import BatchDataModule
@@ -52,3 +54,28 @@ def test_datamodule_gives_each_process_as_many_batches(
 
 def test_datamodule_with_fewer_samples_than_processes_shows_them_to_each() -> None:
     assert all(validation(2, 6, rank, 3) == [[0, 1]] for rank in range(3))
+
+
+def training(rank: int = 0, world: int = 1, step: int = 0, seed: int = 3) -> list[list[int]]:
+    """Six batches of one process, of a global batch of 4 among 10 samples."""
+    module, learner = BatchDataModule(Numbers(10), Numbers(1), 4, seed), Line(100)
+    learner.steps += step
+    module.trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        lightning_module=learner,
+    )
+    return [batch.index.tolist() for batch in islice(module.train_dataloader(), 6)]
+
+
+def test_datamodule_divides_the_global_batch_among_processes() -> None:
+    whole = training()
+    parts = [training(rank, 2) for rank in (0, 1)]
+    assert [len(batch) for batch in whole] == [4] * 6
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+
+
+def test_datamodule_goes_on_where_the_module_stands() -> None:
+    assert training(step=2)[:4] == training()[2:]
+    assert training(seed=4) != training()
