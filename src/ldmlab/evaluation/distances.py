@@ -26,17 +26,19 @@ def reconstruction_metrics(
     """Peak signal-to-noise ratio (dB) and structural similarity, means over images.
 
     Args:
-        mirrored: A codec's reconstructions, pixels in [-1, 1].
+        mirrored: A codec's reconstructions, pixels, clipped to [-1, 1] here.
         images: What it was given.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
     kernel = 11 if min(images.shape[-2:]) >= 11 else 5
+    # SSIM compares means too, and is defined for intensities from 0 on; its variances are
+    # differences of squares, of which float32 leaves little.
     similarity = ssim(
-        mirrored,
-        images,
+        (mirrored.double().clamp(-1, 1) + 1) / 2,
+        (images.double() + 1) / 2,
         kernel_size=kernel,
-        data_range=(-1.0, 1.0),
+        data_range=1.0,
         gaussian_kernel=kernel == 11,
     )
     assert isinstance(similarity, Tensor)

@@ -2,20 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter, uniform_filter
+from torch import Tensor
 
 from ldmlab.evaluation.distances import psnr, reconstruction_metrics
 
 
-def test_psnr_uses_the_clipped_image_and_stays_finite() -> None:
-    original = torch.rand(2, 3, 16, 16) * 2 - 1
+def _image(size: int, seed: int = 0) -> Tensor:
+    """A slope from black to white with some grain on it."""
+    generator = torch.Generator().manual_seed(seed)
+    slope = torch.linspace(-0.8, 0.8, size)[None, None, None].expand(2, 3, size, size)
+    return (slope + 0.2 * torch.randn(2, 3, size, size, generator=generator)).clamp(-1, 1)
+
+
+def _worse(image: Tensor) -> Tensor:
+    """Darker, with less contrast and grain of its own."""
+    grain = torch.randn(image.shape, generator=torch.Generator().manual_seed(9))
+    return 0.8 * image - 0.1 + 0.1 * grain
+
+
+def test_psnr_is_that_of_the_clipped_image_for_each_image() -> None:
+    original = _image(16)
     error = torch.tensor([0.1, 0.02])[:, None, None, None]
     noisy = torch.where(original > 0, original - error, original + error)
-    expected = 20 * torch.log10(2 / error.flatten())
-    torch.testing.assert_close(psnr(noisy, original), expected, atol=1e-3, rtol=0)
+    # A peak of 2 over the error: 20 log10(20) and 20 log10(100).
+    torch.testing.assert_close(psnr(noisy, original), torch.tensor([26.0206, 40.0]))
+    # The mean of decibels, not the decibels of the mean error.
+    assert reconstruction_metrics(noisy, original)["psnr"] == pytest.approx(33.0103)
     white = torch.ones(1, 3, 4, 4)
     assert float(psnr(5 * white, white)) == pytest.approx(126.02, abs=0.01)
-    metrics = reconstruction_metrics(original, original)
-    assert metrics["psnr"] == pytest.approx(126.02, abs=0.01)
-    assert metrics["ssim"] == pytest.approx(1)
+    assert float(psnr(-5 * white, white)) == pytest.approx(0)
+
+
+def _ssim(x: Tensor, y: Tensor, blur: Callable[..., np.ndarray]) -> float:
+    """Wang et al. 2004, equation 13, on intensities in [0, 1]."""
+    a, b = (((image.double().numpy() + 1) / 2) for image in (x.clamp(-1, 1), y))
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    both = blur(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    found = (2 * mean_a * mean_b + c1) * (2 * both + c2)
+    found /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    return float(found.mean())
+
+
+def test_ssim_equals_its_formula() -> None:
+    large, small = _image(24), _image(8)
+    # A window of 11 pixels, or of 5, mirrored at the border.
+    gauss = partial(gaussian_filter, sigma=(0, 0, 1.5, 1.5), truncate=3.4, mode="mirror")
+    square = partial(uniform_filter, size=(1, 1, 5, 5), mode="mirror")
+    for image, blur in ((large, gauss), (small, square)):
+        found = reconstruction_metrics(_worse(image), image)["ssim"]
+        assert found == pytest.approx(_ssim(_worse(image), image, blur), abs=1e-6)
+        assert found < 0.95
+
+
+def test_ssim_of_flat_images_is_that_of_their_brightness() -> None:
+    # 3/4 against 1/4 of white: (2 ab + c1) / (a² + b² + c1).
+    bright, dark = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), -0.5)
+    expected = (2 * 0.75 * 0.25 + 1e-4) / (0.75**2 + 0.25**2 + 1e-4)
+    assert reconstruction_metrics(bright, dark)["ssim"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_reconstruction_of_itself_is_perfect() -> None:
+    for size in (8, 16):
+        original = _image(size)
+        metrics = reconstruction_metrics(original, original)
+        assert metrics["psnr"] == pytest.approx(126.02, abs=0.01)
+        assert metrics["ssim"] == pytest.approx(1)
+        beyond = torch.where(original.abs() == 1, 3 * original, original)
+        assert beyond.abs().max() == 3
+        assert reconstruction_metrics(beyond, original)["ssim"] == pytest.approx(1)
