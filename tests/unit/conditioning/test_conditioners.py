@@ -116,3 +116,53 @@ def test_vocabulary_is_stable_and_spells_unknown_words() -> None:
     assert words[1] == ["[CLS]", "z", "##e", "##b", "##r", "##a", "[SEP]"]
     assert words[2] == ["[CLS]", "[SEP]"]
     assert ids.shape == (3, 16)
+
+
+def test_long_caption_keeps_its_beginning() -> None:
+    words = build_vocabulary(["one two three four five"])
+    tokenizer = WordPiece(words, 5)
+    with pytest.warns(UserWarning, match="were cut"):
+        rows = tokenizer(["One two three four five", "two", ""])
+    said = [[words[i] for i in row] for row in rows]
+    assert said == [
+        ["[CLS]", "one", "two", "three", "[SEP]"],
+        ["[CLS]", "two", "[SEP]", "[PAD]", "[PAD]"],
+        ["[CLS]", "[SEP]", "[PAD]", "[PAD]", "[PAD]"],
+    ]
+
+
+def test_small_vocabulary_has_the_most_frequent_words() -> None:
+    captions = ["sea"] * 5 + ["tree"] * 3 + ["boat"] * 4 + ["house"]
+    everything = build_vocabulary(captions)
+    assert everything[-4:] == ["sea", "boat", "tree", "house"]
+    assert build_vocabulary(captions, len(everything) - 2)[-2:] == ["sea", "boat"]
+
+
+def test_dropped_class_is_the_row_behind_all_classes() -> None:
+    classes = ClassConditioner(3, 8, pooled=True)
+    dropped = torch.tensor([True, False, True, False])
+    given = classes(classes.drop(torch.tensor([0, 1, 2, 2]), dropped))
+    rows = classes.embedding.weight[torch.tensor([3, 1, 3, 2])]
+    assert classes.embedding.weight.shape == (4, 8)
+    assert given.tokens is not None and torch.equal(given.tokens[:, 0], rows)
+    assert given.vector is not None and torch.equal(given.vector, rows)
+
+
+def test_dropped_mask_has_no_label_and_dropped_caption_no_word() -> None:
+    dropped = torch.tensor([False, True])
+    masks = MaskConditioner(5, 4, map_channels=None)
+    maps = masks(masks.drop(torch.zeros(2, 16, 16, dtype=torch.long), dropped)).maps
+    assert maps is not None and not maps[1].any()
+    assert torch.equal(maps[0], torch.tensor([1.0, 0, 0, 0, 0])[:, None, None].expand(5, 4, 4))
+    text = TextConditioner(VOCABULARY, 12, 8, 1, 2, 4)
+    said = text.drop(text.tokenizer(["a tree", "a red boat"]), dropped)
+    assert torch.equal(said, text.tokenizer(["a tree", ""]))
+
+
+def test_pooled_caption_is_the_mean_of_its_own_tokens() -> None:
+    text = TextConditioner(VOCABULARY, 12, 8, 1, 2, 4, pooled=True)
+    given = text(text.tokenizer(["a red house", ""]))
+    assert given.tokens is not None and given.vector is not None
+    # Three words between [CLS] and [SEP], and these two alone.
+    torch.testing.assert_close(given.vector[0], given.tokens[0, :5].mean(0))
+    torch.testing.assert_close(given.vector[1], given.tokens[1, :2].mean(0))

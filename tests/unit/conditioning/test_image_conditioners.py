@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ldmlab.conditioning.low_resolution import LowResolution
@@ -34,6 +36,23 @@ def test_low_resolution_map_has_the_latent_size() -> None:
     small = conditioner.select(_batch(image=smooth))
     torch.testing.assert_close(small, F.avg_pool2d(smooth, 4), atol=0.05, rtol=0)
     assert torch.equal(conditioner.null(condition), torch.zeros_like(condition))
+
+
+def test_low_resolution_is_bicubic_without_aliases() -> None:
+    bytes_ = torch.randint(0, 256, (2, 16, 16, 3), generator=torch.Generator().manual_seed(0))
+    images = [Image.fromarray(image.to(torch.uint8).numpy()) for image in bytes_]
+    small = [np.asarray(image.resize((4, 4), Image.Resampling.BICUBIC)) for image in images]
+    expected = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2) / 127.5 - 1
+    image = bytes_.permute(0, 3, 1, 2) / 127.5 - 1
+    found = LowResolution.for_data(SPEC, factor=4).select(_batch(image=image))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)  # Pillow rounds to bytes
+
+
+def test_low_resolution_does_not_overshoot_at_edges() -> None:
+    edge = torch.ones(2, 3, 16, 16)
+    edge[..., 6:] = -1
+    small = LowResolution.for_data(SPEC, factor=2).select(_batch(image=edge))
+    assert small.max() == 1 and small.min() == -1
 
 
 def test_low_resolution_needs_an_image() -> None:

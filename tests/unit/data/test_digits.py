@@ -41,3 +41,18 @@ def test_every_digit_is_in_every_split() -> None:
 def test_digits_refuse_more_samples_than_a_split_has() -> None:
     with pytest.raises(ArgumentError, match=r"num_samples .* from 1 to 1397, or null; got 5000"):
         Digits(num_samples=5_000)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    pairs = zip(source.images, source.target, strict=True)
+    labels = {tuple(image.flatten()): label for image, label in pairs}
+    for split in SPLITS:
+        data = Digits(split)
+        batch = data.__getitems__(list(range(len(data))))
+        assert batch.image is not None and batch.label is not None
+        # White is 1 and black -1: 16 and 0 of the source's 17 grey levels.
+        found = [tuple(((image + 1) * 8).flatten().tolist()) for image in batch.image]
+        assert [labels[image] for image in found] == batch.label.tolist()

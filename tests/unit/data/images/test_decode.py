@@ -88,6 +88,9 @@ def test_sixteen_bit_images_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
     pixels = decode_image(encoded(Image.fromarray(ramp), "PNG"))
     assert torch.equal(pixels[0, 0].int(), torch.arange(256, dtype=torch.int))
+    # Whose lower half says something else: 100.4 and 100.6 steps of 257.
+    uneven = np.array([[25803, 25854]], np.uint16)
+    assert decode_image(encoded(Image.fromarray(uneven), "PNG"))[:, 0].tolist() == [[100, 101]] * 3
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

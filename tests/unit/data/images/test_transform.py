@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.random import derive_seed
 from ldmlab.data.images.decode import BrokenFileError, LabelMap
 from ldmlab.data.images.source import Sample
 from ldmlab.data.images.transform import Transform
@@ -96,3 +97,37 @@ def test_mask_of_another_size_is_refused() -> None:
 def test_transform_refuses_a_crop_larger_than_its_image() -> None:
     with pytest.raises(UserError, match=r"data\.resized=8"):
         Transform(16, resized=8)
+
+
+def _coordinates(width: int, height: int) -> Sample:
+    """An image whose pixels tell their column in red and their row in green."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
+    return Sample(encode(Image.fromarray(pixels), "PNG"))
+
+
+def test_random_crops_lie_anywhere_and_the_centre_is_the_centre() -> None:
+    sample, view = _coordinates(96, 64), Transform(16, 64, crop="random")
+    corners = np.array([view(sample, seed).image[:2, 0, 0].tolist() for seed in range(300)])
+    left, top = corners.T
+    assert left.min() <= 1 and left.max() >= 79 and top.min() <= 1 and top.max() >= 47
+    assert left.max() <= 80 and top.max() <= 48
+    assert abs(left.mean() - 40) < 5 and abs(top.mean() - 24) < 3
+    assert abs(np.corrcoef(left, top)[0, 1]) < 0.15, "columns and rows are drawn apart"
+    assert view(sample).image[:2, 0, 0].tolist() == [40, 24]
+
+
+def test_half_of_the_training_images_are_mirrored() -> None:
+    sample = _coordinates(32, 32)
+    view = Transform(32, flip=True)
+    mirrored = [bool(view(sample, derive_seed("a", k)).image[0, 0, 0]) for k in range(200)]
+    assert abs(sum(mirrored) - 100) < 30
+    assert not any(Transform(32)(sample, seed).image[0, 0, 0] for seed in range(20))
+
+
+def test_shrunk_mask_has_the_label_at_the_centre_of_each_cell() -> None:
+    labels = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    mask = LabelMap(encode(Image.fromarray(labels), "PNG"), 36)
+    image = encode(Image.new("RGB", (6, 6)), "PNG")
+    seen = Transform(2)(Sample(image, mask=mask)).mask
+    assert seen is not None and seen.tolist() == [[7, 10], [25, 28]]

@@ -28,3 +28,14 @@ def test_block_shuffle_keeps_blocks_under_a_limit() -> None:
     blocks = Blocks(np.array([3, 4, 2]), 5)
     assert blocks.first(5).sizes.tolist() == [3, 2, 0]
     assert blocks.first(99).sizes.tolist() == [3, 4, 2]
+
+
+def test_samples_of_one_block_are_shuffled() -> None:
+    for sizes, window in (([60], 1), ([60], 1000), ([30, 30], 1000)):
+        order = [WindowedEpoch(Blocks(np.array(sizes), window), 3)[i] for i in range(60)]
+        assert abs(np.corrcoef(order, np.arange(60))[0, 1]) < 0.5
+        assert np.mean(np.abs(np.diff(order)) == 1) < 0.2
+    # Of two windows of equal blocks, each has an order of its own.
+    epoch = WindowedEpoch(Blocks(np.array([30, 30]), 1), 3)
+    halves = [[epoch[i] % 30 for i in range(first, first + 30)] for first in (0, 30)]
+    assert halves[0] != halves[1]
