@@ -102,8 +102,9 @@ def test_find_run_accepts_every_path_into_a_run(run: RunFolder) -> None:
     paths.append(run.path.parent / "latest" / "checkpoints" / checkpoint.name)
     assert {find_run(path).path for path in paths} == {run.path}
     assert find_checkpoint(run.path.parent) == find_checkpoint(checkpoint) == checkpoint
-    (run.checkpoints / "last.ckpt").touch()
-    assert find_checkpoint(run.path).name == find_checkpoint(run.config).name == "last.ckpt"
+    for name in ("best.ckpt", "last.ckpt"):  # the best only where there is no last
+        (run.checkpoints / name).touch()
+        assert find_checkpoint(run.path).name == find_checkpoint(run.config).name == name
 
 
 def test_only_leftovers_of_killed_processes_are_removed(run: RunFolder) -> None:

@@ -113,6 +113,7 @@ def test_model_that_draws_no_object_fails_where_one_is_asked_for() -> None:
     none = float((TEST.scenes(range(COUNT)).object == 0).mean())
     assert 0 < none < 1
     assert metrics["object_accuracy"]["value"] == 0
+    assert metrics["class_accuracy"]["value"] <= none  # the backdrop is right everywhere
     assert metrics["caption_accuracy"]["value"] <= none
     assert metrics["composition_accuracy"]["value"] == 0
     assert metrics["composition_object_accuracy"]["value"] == 0

@@ -27,6 +27,7 @@ from ldmlab.evaluation.vistas.networks import (
     UNRECOGNISABLE,
     asset_hash,
     load_judge,
+    load_segmenter,
 )
 
 TEST = sample_scenes(0, np.arange(120) + SPLITS["test"].start)
@@ -124,6 +125,34 @@ def test_frechet_world_orders_degradations() -> None:
     far = frechet_world(judge, real.split(64), RUINS[0](real, rng()).split(64))
     assert abs(same) < 0.1
     assert same < near < 0.1 * far
+
+
+def test_frechet_world_is_the_distance_of_two_gaussians() -> None:
+    judge = load_judge()
+    real, fake = pictures(TEST[:40])[0], mild(pictures(TEST[40:70])[0], rng())
+    a, b = (judge.features(images).double() for images in (real, fake))
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    a, b = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))
+    # tr (S1 S2)^(1/2) is the sum of the singular values of the roots' product.
+    shared = torch.linalg.svdvals(a @ b.T).sum()
+    expected = means + a.square().sum() + b.square().sum() - 2 * shared
+    found = frechet_world(judge, real.split(16), fake.split(16))
+    assert found == pytest.approx(float(expected), rel=1e-3)
+    assert found > 1
+
+
+def test_mask_overlap_is_a_mean_over_the_labels_asked_for_or_seen() -> None:
+    images, masks = pictures(TEST[:10])
+    asked = masks.roll(1, 0)
+    seen = load_segmenter()(images).argmax(1)
+    shares = []
+    for label in range(12):
+        one, other = asked == label, seen == label
+        if bool((one | other).any()):
+            shares.append(float((one & other).sum() / (one | other).sum()))
+    found = mask_miou(None, images, asked)
+    assert found == pytest.approx(sum(shares) / len(shares), abs=1e-6)
+    assert 0.05 < found < 0.6
 
 
 def test_mask_agreement_is_low_for_other_images() -> None:

@@ -1,0 +1,69 @@
+"""Which choices make another run."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from ldmlab.apps.config.compose import compose
+from ldmlab.apps.config.run_id import name_of_run, stage_identity
+from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
+from ldmlab.apps.stages.two_stage import DIFFUSION_KEYS
+
+DEFAULT = compose([])
+BOTH = [
+    "seed=1", "data.image_size=64", "data.limit=100", "optimizer=adamw", "lr_schedule=constant",
+    "scale_lr=true",
+]  # fmt: skip
+STAGE_ONE = [
+    "autoencoder.channels=32", "bottleneck=vq", "bottleneck.weight=1e-5", "discriminator=none",
+    "discriminator.start=3", "perceptual=vistas", "stages.autoencoder.lr=1e-3",
+    "stages.autoencoder.discriminator_lr=1e-3", "stages.autoencoder.batch_size=8",
+    "stages.autoencoder.betas=[0.5,0.9]", "stages.autoencoder.clip_norm=2.0",
+    "stages.autoencoder.loss_type=l1", "stages.autoencoder.precision=bf16-mixed",
+]  # fmt: skip
+STAGE_TWO = [
+    "codec.num_images=100", "network.channels=32", "conditioner=class", "schedule=linear",
+    "parameterization=eps", "weighting=min_snr", "weighting=min_snr weighting.gamma=2",
+    "timestep_sampler=uniform", "ema=warmup", "stages.diffusion.lr=1e-3",
+    "stages.diffusion.batch_size=8", "stages.diffusion.condition_dropout=0.2",
+    "stages.diffusion.warmup_steps=7", "stages.diffusion.weight_decay=0.5",
+]  # fmt: skip
+# Where, how long, and what is shown of it.
+NEITHER = [
+    "paths.runs=elsewhere", "callbacks.sample_every=7", "callbacks.best=true", "sampler=ddim",
+    "guidance=none", "evaluation=none", "trainer.devices=2", "trainer=ddp", "data.num_workers=3",
+    "stages.autoencoder.max_steps=9", "stages.diffusion.max_steps=9",
+    "stages.diffusion.val_every=9", "stages.diffusion.accumulate_grad_batches=2",
+]  # fmt: skip
+
+
+def names(cfg: DictConfig) -> tuple[str, str]:
+    """Of the runs of both stages, over one codec."""
+    one = stage_identity(cfg, AUTOENCODER_KEYS)
+    two = stage_identity(cfg, DIFFUSION_KEYS, codec_hash="c0dec", latents=None)
+    return name_of_run(cfg, one), name_of_run(cfg, two)
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        *((words, (True, True)) for words in BOTH),
+        *((words, (True, False)) for words in STAGE_ONE),
+        *((words, (False, True)) for words in STAGE_TWO),
+        *((words, (False, False)) for words in NEITHER),
+    ],
+)
+def test_run_is_another_where_its_result_is(words: str, changed: tuple[bool, bool]) -> None:
+    before, after = names(DEFAULT), names(_with(words.split()))
+    assert tuple(a != b for a, b in zip(before, after, strict=True)) == changed
+
+
+def _with(words: list[str]) -> DictConfig:
+    """The default experiment with some words, which are composed where they choose a leaf."""
+    if all("." in word.partition("=")[0] for word in words):
+        cfg = copy.deepcopy(DEFAULT)
+        return OmegaConf.merge(cfg, OmegaConf.from_dotlist(words))  # type: ignore[return-value]
+    return compose(words)
