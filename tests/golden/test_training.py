@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from ldmlab.autoencoding.adversary import Adversary
 from ldmlab.autoencoding.losses import ReconstructionLoss
+from ldmlab.core.records import Batch
 from ldmlab.interop.compvis import model as compvis
 from ldmlab.nn.discriminator import PatchDiscriminator
+from ldmlab.training.autoencoder_module import AutoencoderModule
 from ldmlab.training.ema import EMA, warmup_decay
+from ldmlab.training.optimizers.factories import adam
 from ldmlab.training.optimizers.lr_schedules import constant, warmup_cosine
 from tests.golden.cases import Case, Replay, names
 
@@ -40,14 +43,21 @@ def test_autoencoder_loss_matches_published_implementation(name: str) -> None:
         reduction="sum_pixels" if kl else "mean_pixels",
         regularizer_weight=config["kl_weight"] if kl else config["codebook_weight"],
     )
+    stage = AutoencoderModule(
+        autoencoder, loss, adversary, adam, adam, constant(1), max_steps=10**6
+    )
+    stage._average = lambda gradient: gradient  # type: ignore[method-assign]
+    stage.steps.fill_(config["global_step"])
+    noise = Replay([case["eps"]] if kl else ())
+    step = stage.terms(Batch(torch.arange(len(case["x"])), image=case["x"]), noise)
+    step.total.backward()
+    playing = step.num_active_optimizers == 2
+    # The parts, which a step before the adversary's start does not name.
     latent = autoencoder.encode(case["x"])
     reconstruction = autoencoder.decode_as_given(latent.sample(Replay([case["eps"]] if kl else ())))
     terms = loss(case["x"], reconstruction, latent.regularizer())
     game = adversary(case["x"], reconstruction, terms.likelihood, autoencoder.last_layer)
-    playing = config["global_step"] >= adversary.start
-    generator = terms.total + game.generator if playing else terms.total
-    total = generator + game.discriminator if playing else generator + adversary.zero_loss()
-    total.backward()
+    generator = step.total - game.discriminator * playing
     case.check_all(
         {
             "rec": reconstruction,

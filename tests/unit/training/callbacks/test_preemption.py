@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.unit.training.toys import Line, fit
@@ -24,22 +26,28 @@ class _Interrupted(Line):
         return super().on_train_batch_start(batch, batch_idx)
 
 
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Gives the signals back to the tests behind."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("received", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_the_step_and_exits_143(tmp_path: Path, received: signal.Signals) -> None:
     module, path = _Interrupted(max_steps=9), tmp_path / "last.ckpt"
     module.received = received
-    before = signal.getsignal(received)
     with pytest.raises(SystemExit) as left:
         fit(module, [Preemption(path)])
     assert left.value.code == 143
     assert int(read_checkpoint(path)["state_dict"]["steps"]) == 3
-    signal.signal(received, before)
 
 
 @pytest.mark.parametrize("mine", [True, False])
 def test_signal_to_any_process_stops_all_of_them(tmp_path: Path, mine: bool) -> None:
-    from types import SimpleNamespace
-
     def decide(value: bool, all: bool) -> bool:
         votes = [value, not mine]  # the other process got what this one did not
         return min(votes) if all else max(votes)
