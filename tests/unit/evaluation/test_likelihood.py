@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 from ldmlab.autoencoding.codec import IdentityCodec
 from ldmlab.conditioning.none import Unconditional
-from ldmlab.core.records import DataSpec
+from ldmlab.core.random import SampleNoise
+from ldmlab.core.records import DataSpec, LatentMoments
 from ldmlab.data.digits import Digits
 from ldmlab.diffusion.guidance import NoGuidance
 from ldmlab.diffusion.parameterization import V
@@ -19,7 +22,7 @@ from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.schedule import cosine
 from ldmlab.diffusion.timestep_sampler import Uniform
 from ldmlab.diffusion.weighting import Unit
-from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
+from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline, values_of
 from ldmlab.evaluation.protocol import Subject
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
 from ldmlab.nn.realnvp import RealNVP
@@ -77,3 +80,53 @@ def test_flow_likelihood_beats_the_normal_baseline(subject: Subject) -> None:
     )
     assert first["value"] < _normal_bits(unseen, 64) - 0.5
     assert first == second
+
+
+class _Normal(torch.nn.Module):
+    """N(0, I), which nothing can be fitted to."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def initialise(self, x: Tensor) -> None:
+        pass
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        law = torch.distributions.Normal(0 * self.nothing, 1.0)
+        return law.log_prob(x.flatten(1)).sum(1)
+
+
+def test_flow_likelihood_is_that_of_bytes(subject: Subject) -> None:
+    data = Digits("validation")
+    measure = DensityBaseline(_Normal, max_steps=1)  # type: ignore[arg-type]
+    found = measure(subject, data, data, 64, lambda done, total: None)["bits_per_dim_flow"]
+    assert found["value"] == pytest.approx(_normal_bits(data, 64), abs=0.01)
+
+
+def test_bytes_are_spread_evenly_over_their_width(subject: Subject) -> None:
+    batch = Digits("validation").__getitems__(list(range(20)))
+    z, dequantised, unit = values_of(subject, batch, SampleNoise(0, range(20)))
+    assert batch.image is not None and torch.equal(z, batch.image)
+    spread = (dequantised - z).flatten()
+    # From half a byte below to half a byte above, on a scale of 2 / 255 a byte.
+    assert unit == pytest.approx(2 / 255)
+    assert -1 / 255 <= spread.min() < -0.99 / 255 and 0.99 / 255 < spread.max() <= 1 / 255
+    assert abs(spread.mean()) < 0.05 / 255
+    assert spread.std() == pytest.approx(unit / 12**0.5, rel=0.03)
+
+
+def test_latents_are_draws_of_the_posterior(subject: Subject) -> None:
+    class Spread(IdentityCodec):
+        learned = True
+
+        def encode(self, image: Tensor) -> LatentMoments:
+            return LatentMoments(image, torch.full_like(image, 0.5))
+
+    model = LatentDiffusion(Spread(1), subject.model.network, subject.model.process)
+    latent = replace(subject, model=model)
+    batch = Digits("validation").__getitems__(list(range(40)))
+    z, same, unit = values_of(latent, batch, SampleNoise(0, range(40)))
+    assert batch.image is not None and same is z and unit == 1
+    assert (z - batch.image).std() == pytest.approx(0.5, rel=0.05)
+    assert abs((z - batch.image).mean()) < 0.03

@@ -140,3 +140,18 @@ def test_validation_logs_the_mean_psnr_of_posterior_means() -> None:
     expected = peak_signal_noise_ratio(reconstruction, IMAGES, data_range=2.0, dim=(1, 2, 3))
     assert float(logged["val/psnr"]) == pytest.approx(float(expected), rel=1e-5)
     torch.testing.assert_close(outputs["latent"].moments().mean, autoencoder.moments(IMAGES).mean)
+
+
+def test_validation_is_a_mean_over_images_however_they_are_batched() -> None:
+    subject = module(start=9, max_steps=1)
+    images = torch.cat([IMAGES, 0.05 * IMAGES[:1]])  # in batches of two and of three
+    trainer = fit(subject, images=images, batch_size=4, limit_val_batches=1.0, val_check_interval=1)
+    autoencoder = subject.autoencoder
+    with torch.no_grad():
+        reconstruction = autoencoder.decode(autoencoder.moments(images).mean).clamp(-1, 1)
+    each = [
+        float(peak_signal_noise_ratio(a[None], b[None], data_range=2.0))
+        for a, b in zip(reconstruction, images, strict=True)
+    ]
+    assert max(each) - min(each) > 3
+    assert float(trainer.callback_metrics["val/psnr"]) == pytest.approx(sum(each) / 5, rel=1e-5)

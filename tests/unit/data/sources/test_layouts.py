@@ -280,3 +280,15 @@ def test_sidecar_masks_are_not_images(root: Path, tmp_path: Path) -> None:
         Image.new("L", (16, 16), k).save(tmp_path / "masks" / f"{k}.png")
     data = ImageFolder("train", tmp_path, masks="masks", num_mask_labels=3)
     assert len(data) == 2
+
+
+def test_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
+    (scene,) = scenes(1, 16)
+    for name in ("train/sea/1", "train/boat/2", "train/tree/3", "val/tree/4", "val/sea/5"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scene.encoded("PNG"))
+    for split, expected in (("train", [0, 1, 2]), ("validation", [1, 2])):
+        data = ImageFolder(split, tmp_path, class_folders=True)
+        assert data.classes == ("boat", "sea", "tree")
+        assert [data.read(k).label for k in range(len(data))] == expected
