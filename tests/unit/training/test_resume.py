@@ -42,3 +42,16 @@ def test_folder_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"can be read \(last\.ckpt\)"):
         newest_checkpoint(tmp_path)
+
+
+def test_run_goes_on_as_what_it_was_begun_as() -> None:
+    before = Resume(Path("last.ckpt"), "diffusion", 5, ("a", "b"), {"seed": 0, "lr": 0.1})
+    before.check_same({"seed": 0, "lr": 0.1}, ("a", "b"))
+    with pytest.raises(UserError, match=r"trained with lr=0\.1, not 0\.2"):
+        before.check_same({"seed": 0, "lr": 0.2}, ("a", "b"))
+    with pytest.raises(UserError, match="trained with seed=0, not None"):
+        before.check_same({"seed": None, "lr": 0.1}, ("a", "b"))
+    with pytest.raises(UserError, match="only one of them has lr"):
+        before.check_same({"seed": 0}, ("a", "b"))
+    with pytest.raises(UserError, match="other tokens"):
+        before.check_same({"seed": 0, "lr": 0.1}, ("b", "a"))

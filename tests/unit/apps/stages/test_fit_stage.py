@@ -7,16 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 from tests.unit.training.toys import Line, data
 
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.stages import fit_stage
+from ldmlab.core.checkpoint_file import write_checkpoint
+from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.training.callbacks.checkpointing import Checkpointing
 from ldmlab.training.callbacks.gradients import GradientGuard
 from ldmlab.training.callbacks.resume_validation import ResumeValidation
 from ldmlab.training.callbacks.throughput import Throughput
+from ldmlab.training.resume import Resume
 
 
 class _Noted:
@@ -51,7 +56,8 @@ def test_stage_is_trained_with_its_own_numbers(
         cfg=cfg, spec=DataSpec(8, 1), loggers=[], seconds={}, close=lambda: None
     )
     module = Line(100)
-    fit_stage.fit_stage(session, stage, module, data(), data(), folder, [], {"seed": 23}, {})
+    both = data(), data()
+    fit_stage.fit_stage(session, stage, module, both, folder, [], {"seed": 23}, {})
     trained, batches, options, callbacks, _ = _Noted.given
     by_kind = {type(callback): callback for callback in callbacks}
     assert trained is module
@@ -67,3 +73,27 @@ def test_stage_is_trained_with_its_own_numbers(
     assert checkpointing.metadata["identity"] == {"seed": 23}
     assert by_kind[Throughput].every == 19
     assert session.seconds == {stage: 1.5}
+
+
+def test_resume_takes_the_named_checkpoint_for_its_own_stage(tmp_path: Path) -> None:
+    folders = {s: RunFolder.create(tmp_path, "toy", s, "a") for s in ("autoencoder", "diffusion")}
+    for stage, folder in folders.items():
+        for name, step in (("last", 8), ("step-000004", 4)):
+            metadata = {"stage": stage, "spec": {"vocabulary": None}}
+            state = {"steps": torch.tensor(step)}
+            path = folder.checkpoints / f"{name}.ckpt"
+            write_checkpoint({"state_dict": state, "metadata": metadata}, path)
+    newest = folders["diffusion"].checkpoints / "step-000004.ckpt"
+    named = str(folders["autoencoder"].checkpoints / "step-000004.ckpt")
+
+    def found(trained: str, resume: str = "auto", stage: str = "all") -> Resume | None:
+        cfg = OmegaConf.create({"resume": resume, "stage": stage})
+        return fit_stage._resume_from(cfg, trained, folders[trained])
+
+    auto, mine, other = found("diffusion"), found("autoencoder", named), found("diffusion", named)
+    assert auto is not None and auto.path == newest  # written last
+    assert mine is not None and str(mine.path) == named and mine.step == 4
+    assert other == auto
+    assert found("diffusion", resume="never") is None
+    with pytest.raises(UserError, match="stage=autoencoder, and stage=diffusion is trained"):
+        found("diffusion", resume=named, stage="diffusion")
