@@ -295,3 +295,12 @@ def test_images_of_other_channels_than_the_model_are_refused(tmp_path: Path) -> 
         UserError, match=r"data.channels=1, and .* images of 3: set data.channels=3"
     ):
         opened(tmp_path / "root", "image_folder", "plain", "data.channels=1")
+
+
+def test_classes_and_words_that_the_data_has_not_are_refused(tmp_path: Path) -> None:
+    make("celebahq", tmp_path / "root", None, 6, 32)
+    form = next(iter(FORMS["celebahq"]))
+    with pytest.raises(UserError, match=r"data.num_classes=7, and .* no classes: set .*=null"):
+        opened(tmp_path / "root", "celebahq", form, "data.num_classes=7")
+    with pytest.raises(UserError, match=r"vocabulary_size=99, and .* no captions: set .*=null"):
+        opened(tmp_path / "root", "celebahq", form, "data.vocabulary_size=99")

@@ -49,8 +49,8 @@ def prepare(
         vocabulary_size: Largest number of tokens; None for 30,522.
 
     Raises:
-        UserError: The images have other channels, the data does not fit into memory where it
-            should, or the vocabulary is not as it was said to be.
+        UserError: The images have other channels, classes or texts than was said, or the data does
+            not fit into memory where it should.
     """
     source = train
     found = getattr(source, "channels", spec.image_channels)
@@ -58,6 +58,12 @@ def prepare(
         raise UserError(
             f"data.channels={spec.image_channels}, and this data set gives images of {found}: set "
             f"data.channels={found}"
+        )
+    classes = len(getattr(source, "classes", ())) or None
+    if spec.num_classes not in (None, classes):
+        raise UserError(
+            f"data.num_classes={spec.num_classes}, and this data set has {classes or 'no'} "
+            f"classes: set data.num_classes={classes or 'null'}"
         )
     if validation_limit is not None:
         # StridedSubset over shards it would read, or fetch, every one of them.
@@ -67,7 +73,7 @@ def prepare(
         train = Subset(train, limit)
     spec = replace(
         spec,
-        num_classes=len(getattr(source, "classes", ())) or None,
+        num_classes=classes,
         vocabulary=_vocabulary(train, vocabulary, vocabulary_size),
     )
     if in_memory:
@@ -88,6 +94,13 @@ def _vocabulary(
     """The tokens of the captions: the user's, or made from the first captions."""
     captions = train.captions(list(range(min(len(train), VOCABULARY_CAPTIONS))))
     if captions is None:
+        given = {"vocabulary": vocabulary, "vocabulary_size": size}
+        key = next((key for key, value in given.items() if value is not None), None)
+        if key is not None:
+            raise UserError(
+                f"data.{key}={given[key]}, and this data set has no captions: set data.{key}=null, "
+                "or name its data.captions"
+            )
         return None
     if vocabulary is None:
         return tuple(build_vocabulary(captions, size or BERT_TOKENS))
