@@ -30,7 +30,7 @@ def others(value: Any) -> Iterator[Any]:
         for other in others(value[-1]):
             yield [*value[:-1], other]
     elif value is None:
-        yield from (7, 32, 0.5, 0.1, "a word", [1, 2], ["UNSURE"], True)
+        yield from (7, 32, 0.5, 0.1, "a word", [1, 2], True)
 
 
 # Of every annotation with words; each key takes its own.
