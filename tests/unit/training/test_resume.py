@@ -45,13 +45,16 @@ def test_folder_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
 
 
 def test_run_goes_on_as_what_it_was_begun_as() -> None:
-    before = Resume(Path("last.ckpt"), "diffusion", 5, ("a", "b"), {"seed": 0, "lr": 0.1})
-    before.check_same({"seed": 0, "lr": 0.1}, ("a", "b"))
+    seen = {"images": 10}
+    before = Resume(Path("last.ckpt"), "diffusion", 5, ("a", "b"), {"seed": 0, "lr": 0.1}, seen)
+    before.check_same({"seed": 0, "lr": 0.1}, ("a", "b"), seen)
     with pytest.raises(UserError, match=r"trained with lr=0\.1, not 0\.2"):
-        before.check_same({"seed": 0, "lr": 0.2}, ("a", "b"))
+        before.check_same({"seed": 0, "lr": 0.2}, ("a", "b"), seen)
     with pytest.raises(UserError, match="trained with seed=0, not None"):
-        before.check_same({"seed": None, "lr": 0.1}, ("a", "b"))
+        before.check_same({"seed": None, "lr": 0.1}, ("a", "b"), seen)
     with pytest.raises(UserError, match="only one of them has lr"):
-        before.check_same({"seed": 0}, ("a", "b"))
+        before.check_same({"seed": 0}, ("a", "b"), seen)
     with pytest.raises(UserError, match="other tokens"):
-        before.check_same({"seed": 0, "lr": 0.1}, ("b", "a"))
+        before.check_same({"seed": 0, "lr": 0.1}, ("b", "a"), seen)
+    with pytest.raises(UserError, match="images"):
+        before.check_same({"seed": 0, "lr": 0.1}, ("a", "b"), {"images": 11})

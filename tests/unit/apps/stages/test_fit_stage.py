@@ -53,7 +53,12 @@ def test_stage_is_trained_with_its_own_numbers(
     first = stage == "autoencoder"
     folder = RunFolder.create(tmp_path, "toy", stage, "a")
     session = SimpleNamespace(
-        cfg=cfg, spec=DataSpec(8, 1), loggers=[], seconds={}, close=lambda: None
+        cfg=cfg,
+        spec=DataSpec(8, 1),
+        facts={"classes": []},
+        loggers=[],
+        seconds={},
+        close=lambda: None,
     )
     module = Line(100)
     both = data(), data()
