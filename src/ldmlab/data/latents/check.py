@@ -75,8 +75,10 @@ def check_manifest(plain: Mapping[str, Any]) -> None:
     crops = variants.get("crops", 0)
     if type(crops) is not int or not 0 <= crops < 2**20 or type(variants.get("flips")) is not bool:
         raise ValueError(f"variants={variants} are no views")
-    if len(shape) != 3 or plain["dtype"] not in ("fp16", "bf16"):
-        raise ValueError(f"latent_shape={shape} and dtype={plain['dtype']} are no latents'")
+    if len(shape) != 3:
+        raise ValueError(f"latent_shape={shape} is no shape")
+    if plain["dtype"] not in ("fp16", "bf16"):
+        raise ValueError(f"dtype={plain['dtype']!r} is no type of latents")
     tables = ("normalization", "preprocessing", "text", "error")
     kinds = dict.fromkeys(("codec", "samples"), str) | dict.fromkeys(tables, dict)
     for name, kind in kinds.items():
