@@ -35,12 +35,12 @@ TOY = (
     "conditioner.dim=16", "discriminator.discriminator.channels=8", "callbacks.num_samples=4",
     "sampler.steps=2", "evaluation=none", "stages.autoencoder.max_steps=20",
     "stages.autoencoder.batch_size=4", "stages.diffusion.batch_size=4",
-    "stages.diffusion.val_every=500", "callbacks.sample_every=500",
+    "callbacks.sample_every=500",
 )  # fmt: skip
 CLOCKS = "throughput/"
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "metadata")
 OLD = 7 * 3600  # seconds since a killed writer's last write, after which its file is swept
-QUICK = {"steps": 60, "every": 10, "soonest": 4.0, "latest": 20.0, "most_kills": 2}
+QUICK = {"steps": 60, "every": 10, "validate": 20, "soonest": 4.0, "latest": 20.0, "most_kills": 2}
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def differences(one: Any, two: Any, where: str = "") -> list[str]:
     if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
         same = one.dtype == two.dtype and torch.equal(one, two)
         return [] if same else [where]
-    return [] if one == two else [where]
+    return [] if one == two else [f"{where}: {str(one)[:60]} is not {str(two)[:60]}"]
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def rows(folder: Path) -> dict[str, dict[str, str]]:
     """What metrics.csv says of each step, times and memory left out."""
     text = (last(folder).parents[1] / "metrics.csv").read_text()
     read = csv.DictReader(text.splitlines())
-    return [{k: v for k, v in row.items() if not k.startswith(CLOCKS)} for row in read]
+    return {row["step"]: {k: v for k, v in row.items() if not k.startswith(CLOCKS)} for row in read}
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -138,6 +138,7 @@ def swept(folder: Path, arguments: list[str]) -> tuple[int, int]:
 def run(
     steps: int = 2000,
     every: int = 50,
+    validate: int = 500,
     soonest: float = 5.0,
     latest: float = 60.0,
     most_kills: int = 1000,
@@ -145,17 +146,15 @@ def run(
 ) -> dict[str, Any]:
     """Attempts of the disturbed run, what differs at the end, peaks of memory, leftovers.
 
-    A checkpoint is written `every` so many of the `steps`; a signal comes `soonest` to `latest`
-    seconds after each start, `most_kills` times at most.
+    A checkpoint is written `every` so many of the `steps`, and after `validate` of them comes a
+    validation; a signal comes `soonest` to `latest` seconds after each start, `most_kills` times
+    at most.
     """
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         first, whole, torn = (Path(home, name) for name in ("first", "whole", "torn"))
-        common = [
-            *TOY,
-            f"stages.diffusion.max_steps={steps}",
-            f"callbacks.checkpoint_every={every}",
-        ]
+        span = (f"stages.diffusion.max_steps={steps}", f"stages.diffusion.val_every={validate}")
+        common = [*TOY, *span, f"callbacks.checkpoint_every={every}"]
         attempt(first, [f"paths.runs={first}", *common, "stage=autoencoder"], None)
         for folder in (whole, torn):
             shutil.copytree(first, folder, symlinks=True)
@@ -179,7 +178,7 @@ def run(
         "weights_equal": not any(x.startswith("state_dict") for x in unequal),
         "unequal": unequal,
         "metrics_rows": len(one_rows),
-        "metrics_equal": one_rows == two_rows,
+        "metrics_unequal": differences(one_rows, two_rows, "step"),
         "sigterm": kills.count("SIGTERM"),
         "sigkill": kills.count("SIGKILL"),
         "undisturbed": asdict(alone),
