@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def read_vocabulary(source: str, key: str = "data.vocabulary") -> tuple[str, ...
     if missing := [special for special in _NEEDED if special not in tokens]:
         raise UserError(f"{key} lacks {missing[0]}: it is no WordPiece list")
     if len(set(tokens)) < len(tokens):
-        twice = next(token for k, token in enumerate(tokens) if token in tokens[:k])
+        twice = Counter(tokens).most_common(1)[0][0]
         raise UserError(f"{key} has '{twice}' twice: it is no WordPiece list")
     return tokens
 
@@ -80,15 +81,16 @@ def _from_lines(text: str) -> tuple[str, ...]:
 def _from_json(text: str, key: str) -> tuple[str, ...]:
     try:
         told: dict[str, Any] = json.loads(text)
-        model, normalizer = told["model"], told.get("normalizer") or {}
-        kind, numbers = model["type"], model["vocab"]
-    except (ValueError, TypeError, KeyError) as error:
+        model, normalizer = told["model"], dict(told.get("normalizer") or {})
+        kind, numbers = model["type"], dict(model["vocab"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{key}: its tokenizer.json cannot be read: {error}") from error
     if kind != "WordPiece" or model.get("continuing_subword_prefix") != "##":
         raise UserError(f"{key} is a {kind} tokenizer; name a WordPiece one, such as BERT's")
     if not normalizer.get("lowercase"):
         raise _cased(key)
-    if sorted(numbers.values()) != list(range(len(numbers))):
+    whole = all(type(number) is int for number in numbers.values())
+    if not whole or sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError(f"{key}: the numbers in its tokenizer.json have gaps")
     return tuple(sorted(numbers, key=numbers.__getitem__))
 

@@ -48,14 +48,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise UserError(f"checkpoint {path} is damaged (bad sum of {damaged}); use another")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path} is cut short or no checkpoint; use another") from error
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"checkpoint {path} holds code or unknown objects and was not loaded; "
             "only tensors and plain values are read"
         ) from error
+    except Exception as error:  # zipfile and torch's reader raise whatever they stumble over
+        raise UserError(f"checkpoint {path} is cut short or no checkpoint; use another") from error
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__} and no table")
+    return content
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) -> None:

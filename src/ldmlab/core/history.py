@@ -26,7 +26,7 @@ def read_history(path: Path) -> dict[int, dict[str, float]]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         names, *rows = csv.reader(line for line in lines if line.endswith("\n")) if lines else [[]]
         return {int(step): _values(names[1:], row) for step, *row in rows}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path} is damaged ({error}): move it away, and the same command goes on"
         ) from error

@@ -91,6 +91,7 @@ def test_vocabulary_that_is_no_uncased_wordpiece_is_refused(tmp_path: Path, toke
     (tmp_path / "a.txt").write_text("a\nb\n")
     (tmp_path / "twice.txt").write_text("\n".join([*tokens, "house"]))
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     model = json.loads((folder("0") / "tokenizer.json").read_text())["model"]
     gap = model["vocab"] | {"new": 9999}
     cases = {
@@ -103,6 +104,10 @@ def test_vocabulary_that_is_no_uncased_wordpiece_is_refused(tmp_path: Path, toke
         changed(folder("2") / "tokenizer.json", normalizer=None): "keeps capitals",
         changed(folder("3") / "tokenizer_config.json", do_lower_case=False): "keeps capitals",
         changed(folder("4") / "tokenizer.json", model=model | {"vocab": gap}): "have gaps",
+        changed(folder("5") / "tokenizer.json", normalizer=["x"]): "cannot be read",
+        changed(folder("6") / "tokenizer.json", model=model | {"vocab": ["a"]}): "cannot be read",
+        changed(folder("7") / "tokenizer.json", model=model | {"vocab": {"a": "b"}}): "have gaps",
+        str(tmp_path / "deep.json"): "cannot be read",
     }
     for source, said in cases.items():
         with pytest.raises(UserError, match=said) as raised:

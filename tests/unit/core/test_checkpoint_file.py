@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def test_other_errors_are_not_taken_for_a_misfit(message: str) -> None:
     with pytest.raises(RuntimeError) as caught, told_if_misfit("x=y does not fit"):
         raise RuntimeError(message)
     assert str(caught.value) == message
+
+
+def test_checkpoint_of_odd_content_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save([1], path)
+    with pytest.raises(UserError, match="holds a list and no table"):
+        read_checkpoint(path)
+    for content in (b"R.", b"(((t", b"\x80\x02h\x05."):  # nothing to call, no end, nothing kept
+        whole = zipfile.ZipFile(path, "w")
+        with whole:
+            for name, data in {
+                "data.pkl": content,
+                "version": b"3",
+                "byteorder": b"little",
+            }.items():
+                whole.writestr(f"a/{name}", data)
+        with pytest.raises(UserError, match=r"use another|was not loaded"):
+            read_checkpoint(path)
 
 
 def test_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ def test_history_reads_whole_rows_only(
 
 
 @pytest.mark.parametrize(
-    "damage", [b"step,a\n0,b\n", b"step,a\n0,1.0,2.0\n", b"\xff\x00\n", b"\n\n"]
+    "damage",
+    [
+        b"step,a\n0,b\n",
+        b"step,a\n0,1.0,2.0\n",
+        b"\xff\x00\n",
+        b"\n\n",
+        b'step,"a\n' + b"x" * 200_000 + b"\n",
+    ],
 )
 def test_damaged_history_is_reported_in_one_line(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "metrics.csv").write_bytes(damage)

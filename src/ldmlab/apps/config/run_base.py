@@ -6,6 +6,7 @@ the command line, or by an experiment, replaces a part and is not mixed with it.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,6 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ldmlab.apps.config.conf_dir import EXCHANGEABLE, conf_dir, options, package_of, targets
 from ldmlab.apps.config.migrations import migrate
@@ -69,8 +69,14 @@ def load_table(path: str | Path) -> DictConfig:
         UserError: The file is missing, or is no such table.
     """
     try:
-        table = OmegaConf.load(path)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        # A few lines that name each other again and again stand for more than memory holds.
+        if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise UserError(f"{path} refers to a part of itself (*name): write that part out")
+        table = OmegaConf.load(io.StringIO(text))
+    except UserError:
+        raise
+    except Exception as error:  # YAML's constructors raise whatever they stumble over
         raise UserError(f"cannot read the configuration {path}: {first_line(error)}") from error
     if not isinstance(table, DictConfig):
         raise UserError(f"{path} holds no configuration: expected a table of keys")

@@ -56,6 +56,10 @@ class LatentCache(Dataset[Batch]):
                 missing.append(shard_path(self.folder, number).name)
             except DamagedShardError as error:
                 raise UserError(f"{error}: {_AGAIN}") from error
+        parts = [", ".join(sorted(shard)) for shard in shards]
+        if other := next((k for k, names in enumerate(parts) if names != parts[0]), None):
+            path = shard_path(self.folder, other)
+            raise UserError(f"{path} holds {parts[other]}, and the first {parts[0]}: {_AGAIN}")
         if missing:
             raise UserError(
                 f"{len(missing)} of the {self.manifest.num_shards} files in {self.folder} are "
@@ -146,7 +150,11 @@ class _Captions:
 
     def __getitem__(self, row: int) -> str:
         start = self._ends[row - 1] if row else 0
-        return bytes(self._blob[start : self._ends[row]]).decode("utf-8", "surrogatepass")
+        text = bytes(self._blob[start : self._ends[row]])
+        try:
+            return text.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:  # of a damaged file: as any text in another encoding
+            return text.decode("utf-8", "replace")
 
 
 class _Texts:

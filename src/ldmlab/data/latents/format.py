@@ -32,11 +32,14 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
+from ldmlab.data.latents.check import check_manifest, check_tensors
 from ldmlab.data.latents.variants import Variants
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _FORMAT = 2
 _NAME = "manifest.json"
+# What damaged JSON, and values of other kinds than they should be, end in.
+_ODD = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,13 @@ class Manifest:
             plain = json.loads(path.read_text(encoding="utf-8"))
             if (version := plain.pop("format")) != _FORMAT:
                 raise UserError(f"{path} has format {version} and not {_FORMAT}: encode again")
+            check_manifest(plain)
             plain["variants"] = Variants(**plain["variants"])
             plain["latent_shape"] = tuple(plain["latent_shape"])
             return cls(**plain)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except _ODD as error:
             raise UserError(
                 f"{path} is damaged ({' '.join(str(error).split())}): encode into another folder"
             ) from error
@@ -170,8 +174,14 @@ def open_shard(
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
+        digest, error_sums = metadata["digest"], metadata["error"]
+        if digest == manifest.digest:
+            dtype, views = DTYPES[manifest.dtype], len(manifest.variants)
+            check_tensors(tensors, len(manifest.rows(shard)), views, dtype, manifest.latent_shape)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, *_ODD) as error:
         raise DamagedShardError(f"{path} is damaged ({' '.join(str(error).split())})") from error
-    if metadata.get("digest") != manifest.digest:
+    if digest != manifest.digest:
         raise DamagedShardError(f"{path} belongs to another cache")
-    return tensors, metadata["error"]
+    return tensors, error_sums

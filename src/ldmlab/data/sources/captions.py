@@ -110,7 +110,7 @@ def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
     delimiter = max(_DELIMITERS, key=lines[0].count)
     try:
         text = io.StringIO("\n".join(lines), newline="")
-        first, *rest = csv.reader(text, delimiter=delimiter)
+        first, *rest = list(csv.reader(text, delimiter=delimiter)) or [[]]
     except csv.Error as error:
         raise UserError(f"data.captions: {path} is no csv table: {error}") from error
     columns = [column.strip().lower() for column in first]

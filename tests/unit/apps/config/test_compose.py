@@ -117,7 +117,10 @@ def test_repeating_a_run_accepts_any_override(run_config: DictConfig) -> None:
     assert "first" not in cfg.schedule and cfg.name == "again"
 
 
-@pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["- a list", "a: [", "\x00", "a: !!float x", "a: 2001-99-99", "a: " + "[" * 600, "a: !!int"],
+)
 def test_damaged_run_config_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)

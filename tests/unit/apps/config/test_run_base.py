@@ -59,6 +59,14 @@ def test_stored_run_may_name_a_trusted_package(
     assert load_config(path).network.inner
 
 
+def test_stored_run_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
+    lines = ["config_version: 1", "a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join(9 * [f'*a{k - 1}'])}]" for k in range(1, 10)]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"refers to a part of itself \(\*name\)"):
+        load_config(tmp_path / "config.yaml")
+
+
 def test_stored_run_cannot_read_the_environment_or_trust_itself(tmp_path: Path) -> None:
     cfg = OmegaConf.to_container(compose())
     cfg |= {"name": "${oc.env:HOME}", "trust": ["my_package"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import resource
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -228,6 +231,46 @@ def test_damaged_latent_shard_is_named(tmp_path: Path, spoil: str) -> None:
     with pytest.raises(UserError, match=r"00001\.safetensors .*`ldmlab encode` again") as refused:
         LatentCache(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("latent", None, "has no latent"),
+        ("latent", torch.zeros(4, 1, 2, 3, 4, 5, dtype=torch.float16), "its latent is"),
+        ("latent", torch.zeros(4, 1, 2, 3, 4, 4), "its latent is torch.float32"),
+        ("latent", torch.zeros(4, 1, 3, 3, 4, 4, dtype=torch.float16), "neither a mean nor"),
+        ("label", torch.zeros(3, dtype=torch.int64), "its label is"),
+        ("caption_ends", None, "has no caption_ends"),
+        ("mask", None, "and the first"),
+    ],
+)
+def test_latent_shard_of_other_tensors_is_named(
+    tmp_path: Path, name: str, value: Tensor | None, said: str
+) -> None:
+    write(tmp_path, Small())
+    path = shard_path(tmp_path, 1)
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    tensors = {k: v for k, v in (tensors | {name: value}).items() if v is not None}
+    save_file(tensors, path, told)
+    with pytest.raises(UserError, match=r"00001\.safetensors .*`ldmlab encode` again") as refused:
+        LatentCache(tmp_path)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_samples", 0), ("num_samples", 1.5), ("shard_size", 0), ("latent_shape", [3, 4]),
+     ("dtype", "fp8"), ("variants", {"crops": -1, "flips": False}), ("normalization", [])],
+)  # fmt: skip
+def test_manifest_value_out_of_range_is_named(tmp_path: Path, key: str, value: object) -> None:
+    write(tmp_path, Small())
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(UserError, match=rf"manifest\.json is damaged \({key}"):
+        LatentCache(tmp_path)
 
 
 def test_missing_or_damaged_latent_manifest_is_named(tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ def test_caption_table_of_other_images_is_refused(tmp_path: Path, row: str) -> N
         captions(tmp_path, "c.csv")
 
 
+@pytest.mark.parametrize("table", ["c.csv", "c.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_caption_table_without_a_row_is_refused(tmp_path: Path, table: str, content: bytes) -> None:
+    write(tmp_path, *TEXTS)
+    (tmp_path / table).write_bytes(content)
+    with pytest.raises(UserError, match="holds no rows"):
+        captions(tmp_path, table)
+
+
 def test_images_without_any_text_file_are_refused(tmp_path: Path) -> None:
     write(tmp_path, *TEXTS)
     with pytest.raises(UserError, match=r"captions=txt has no caption .* a text file of the same"):
