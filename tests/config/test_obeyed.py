@@ -90,5 +90,5 @@ def test_every_key_of_a_data_set_reads_something_else(name: str, tmp_path: Path)
 ELSEWHERE_DATA = {
     "data.num_workers", "data.in_memory", "data.latents", "data.channels", "data.num_classes",
     "data.vocabulary_size",  # of data with captions alone
-    "data.min_similarity", "data.nsfw",  # which specimens do not tell
+    "data.min_similarity", "data.nsfw", "data.max_caption",  # in test_filters.py
 }  # fmt: skip
