@@ -91,4 +91,5 @@ ELSEWHERE_DATA = {
     "data.num_workers", "data.in_memory", "data.latents", "data.channels", "data.num_classes",
     "data.vocabulary_size",  # of data with captions alone
     "data.min_similarity", "data.nsfw", "data.max_caption",  # in test_filters.py
+    "data.cache_gib",  # of shards at an address
 }  # fmt: skip
