@@ -21,7 +21,7 @@ from ldmlab.training.diffusion_module import DiffusionModule
 from ldmlab.training.step_module import StepModule
 
 
-class ImageDataset(L.Callback, ABC):
+class Pictures(L.Callback, ABC):
     """Saves a picture every so many steps, and hands it to the loggers that take pictures.
 
     Args:
@@ -63,7 +63,7 @@ class ImageDataset(L.Callback, ABC):
                 logger.log_image(self.name, [picture], step=step)
 
 
-class Reconstructions(ImageDataset):
+class Reconstructions(Pictures):
     """Validation images above their reconstructions.
 
     Args:
@@ -84,7 +84,7 @@ class Reconstructions(ImageDataset):
         return picture_grid(torch.cat([images, mirrored]), columns=len(images), tile=96)
 
 
-class Samples(ImageDataset):
+class Samples(Pictures):
     """Samples of the averaged network, always from the same noise and conditions.
 
     Args:
