@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ldmlab.core.errors import UserError
 from ldmlab.data.images.decode import BrokenFileError
+from ldmlab.data.sources.listing import shown
 
 BLOCK = tarfile.BLOCKSIZE
 """Bytes of a header; a member's data follows it."""
@@ -95,7 +96,7 @@ def walk(file: BinaryIO, path: str, offset: int, end: int) -> Iterator[Member]:
             if header.size < 0:
                 raise ValueError("a negative size")
             if data + header.size > end:
-                what = name or header.name
+                what = shown(name or header.name)
                 raise UserError(f"{path} is cut short within {what}: download it again")
             named = header.type in (_LONG_NAME, _PAX)
             if named:

@@ -73,7 +73,7 @@ class FolderCaptions:
     def _mend(self) -> str:
         if self._table is None:
             return "write a text file of the same name beside each"
-        return f"write paths like that, instead of {next(iter(self._table))}"
+        return f"write paths like that, instead of {shown(next(iter(self._table)))}"
 
 
 def _below(folder: Path, above: Path) -> str:
@@ -139,7 +139,7 @@ def _column(path: Path, rows: list[dict[str, Any]], known: tuple[str, ...]) -> s
     there = [column for column in known if any(column in row for row in rows)]
     if there:  # one that is empty in every row hides none that is not
         return next((c for c in there if any(row.get(c) for row in rows)), there[0])
-    columns = ", ".join(map(str, rows[0]))
+    columns = ", ".join(shown(str(column)) for column in rows[0])
     raise UserError(
         f"data.captions: {path} has the columns {columns}, and none of {', '.join(known)}"
     )
@@ -150,7 +150,7 @@ def _texts(path: Path, name: str, caption: Any) -> list[str]:
     for text in texts:
         if not isinstance(text, str):
             raise UserError(
-                f"data.captions: the caption of {name} in {path} is a {type(text).__name__}: "
-                "write a text, or a list of texts"
+                f"data.captions: the caption of {shown(name)} in {path} is a "
+                f"{type(text).__name__}: write a text, or a list of texts"
             )
     return [one_line(text) for text in texts]

@@ -52,3 +52,12 @@ def test_tar_member_larger_than_the_archive_is_a_truncation(tmp_path: Path) -> N
     path.write_bytes(header(b"\x80" + (2**80).to_bytes(11, "big")) + b"\0" * BLOCK)
     with pytest.raises(UserError, match=r"0\.tar is (cut short|no uncompressed tar)"):
         list(members(path))
+
+
+def test_odd_member_name_is_told_in_one_line(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("a\n.jpg")
+    entry.size = 5 * BLOCK
+    (tmp_path / "0.tar").write_bytes(entry.tobuf(tarfile.USTAR_FORMAT) + bytes(BLOCK))
+    with pytest.raises(UserError, match=r"cut short within a\\n\.jpg") as refused:
+        list(members(tmp_path / "0.tar"))
+    assert "\n" not in str(refused.value)

@@ -110,6 +110,15 @@ def test_caption_table_of_other_images_is_refused(tmp_path: Path, row: str) -> N
         captions(tmp_path, "c.csv")
 
 
+def test_odd_names_of_a_caption_table_are_told_in_one_line(tmp_path: Path) -> None:
+    write(tmp_path, *TEXTS)
+    for content in ('file_name,text\n"\n",\n', '"a\nb",text\n0.jpg,x\n'):
+        (tmp_path / "c.csv").write_text(content)
+        with pytest.raises(UserError) as refused:
+            captions(tmp_path, "c.csv")
+        assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("table", ["c.csv", "c.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
 def test_caption_table_without_a_row_is_refused(tmp_path: Path, table: str, content: bytes) -> None:
