@@ -74,10 +74,23 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], misfit: str) 
         misfit: What to say of another architecture's tensors; the first difference follows.
 
     Raises:
-        UserError: A tensor is missing, left over or of another shape.
+        UserError: A tensor is missing, left over or of another shape, or holds no numbers.
     """
+    if spoilt := not_finite(weights):
+        raise UserError(
+            f"{spoilt} of these weights holds numbers that are not finite: take another "
+            f"checkpoint ({misfit.partition(' ')[0]})"
+        )
     with told_if_misfit(misfit):
         module.load_state_dict(weights)
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity; None where all are finite."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return name
+    return None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from ldmlab.core.errors import UserError
 
 _PARTIAL = re.compile(r"\..+\.\d+-[0-9a-f]+\.part", re.DOTALL)
 _SIX_HOURS = 6 * 3600.0
+# What file systems without symbolic links answer, such as FAT and some network shares.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LONGEST_NAME = 256
 
 
 @contextmanager
@@ -145,6 +149,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         sweep_partial(final.parent)
         partial.mkdir()
         yield partial
+        _give_usual_modes(partial)
         # Onto an empty folder only: a rename never replaces one with files in it.
         partial.replace(final)
         _flush_folder(final.parent)
@@ -158,14 +163,30 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def point_link(link: Path, name: str) -> None:
     """Point a symbolic link at a folder beside it, in the place of another one.
 
+    Where the file system has no links, a file of that name holds the folder's: see `follow_link`.
+
     Raises:
         UserError: The system refused to make it.
     """
     fresh = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
     # Relative, so that the whole tree can be moved; renamed, so that it never lacks.
     with told_if_unwritable(link):
-        fresh.symlink_to(name, target_is_directory=True)
+        try:
+            fresh.symlink_to(name, target_is_directory=True)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            write_text(fresh, name + "\n")
         fresh.replace(link)
+
+
+def follow_link(path: Path) -> Path:
+    """The folder that a link of `point_link` leads to; any other path as it is, links followed."""
+    if path.is_file() and not path.suffix and path.stat().st_size <= _LONGEST_NAME:
+        target = path.parent / path.read_text(errors="replace").strip()
+        if target.parent == path.parent and target.is_dir():
+            return target.resolve()
+    return path.resolve()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -211,6 +232,15 @@ def sweep_partial(folder: str | os.PathLike[str], age: float = _SIX_HOURS) -> li
 def _partial(path: Path) -> Path:
     # A temporary file elsewhere may lie on another file system, where a rename copies.
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+
+
+def _give_usual_modes(folder: Path) -> None:
+    """Let the files of a folder be read by those whom the umask lets: some writers ask for less."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o666 & ~mask)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -123,6 +123,10 @@ class Batch:
         """Copy with every tensor in page-locked memory, as a DataLoader asks for."""
         return _map_tensors(self, lambda x: x.pin_memory())
 
+    def share_memory(self) -> None:
+        """Move every tensor into the memory that processes share."""
+        _map_tensors(self, lambda x: x.share_memory_())
+
     def __getitem__(self, rows: slice | list[int]) -> Batch:
         """The samples at `rows`, as a smaller batch; a slice shares the memory of this one."""
         picked = _map_tensors(self, lambda x: x[rows])

@@ -103,7 +103,7 @@ class AutoencoderModule(StepModule):
         image = _images(batch)
         latent = self.autoencoder.encode(image)
         ratio = psnr(self.autoencoder.reconstruct(latent), image).mean()
-        self.log("val/psnr", ratio, batch_size=len(batch), sync_dist=True)
+        self.log_mean("val/psnr", ratio, len(batch))
         return {"latent": latent}
 
 

@@ -85,7 +85,7 @@ class DiffusionModule(StepModule):
         noise = SampleNoise(derive_seed("validation", self.seed), batch.index.tolist())
         with self.averaged():
             loss = self.model.loss(batch, noise).per_sample.mean()
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        self.log_mean("val/loss", loss, len(batch))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

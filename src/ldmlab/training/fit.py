@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 
 from ldmlab.core.checkpoint_file import told_if_misfit
 from ldmlab.core.errors import UserError
+from ldmlab.data.sampling.loader import told_if_loader_died
 from ldmlab.training.datamodules.base import BatchDataModule
 from ldmlab.training.loggers.metrics_file import MetricsFile
 from ldmlab.training.orphan_guard import bound_to_launcher
@@ -78,7 +79,12 @@ class StageFit:
                 logger.begin(0 if resume is None else resume.step)
         started = time.monotonic()
         path = None if resume is None else resume.path
-        with bound_to_launcher(), _interrupt_handed_on(), _misfit_told(path):
+        with (
+            bound_to_launcher(),
+            _interrupt_handed_on(),
+            _misfit_told(path),
+            told_if_loader_died(),
+        ):
             trainer.fit(self.module, self.data, ckpt_path=path, weights_only=True)
         return time.monotonic() - started
 

@@ -44,6 +44,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor; the tensor itself where every process holds it whole."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's part of a tensor that every process holds whole, if `like` is in parts."""
     if not isinstance(like, DTensor):

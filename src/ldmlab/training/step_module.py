@@ -68,6 +68,7 @@ class StepModule(L.LightningModule, ABC):
         self.max_steps = max_steps
         self.accumulate_grad_batches = accumulate_grad_batches
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._validated: dict[str, Tensor] = {}
 
     @abstractmethod
     def terms(self, batch: Batch, noise: Noise) -> StepTerms:
@@ -124,6 +125,27 @@ class StepModule(L.LightningModule, ABC):
         # Not in a hook: callbacks, which look at the counter, are called before the module's own.
         self.advance()
         return logs
+
+    def log_mean(self, name: str, value: Tensor, count: int) -> None:
+        """Log the mean over all samples of a validation, however processes and batches divide them.
+
+        Args:
+            name: Name of the metric.
+            value: Its mean over some of the samples.
+            count: How many these are.
+        """
+        part = torch.stack([value.detach() * count, torch.full_like(value, count)])
+        self._validated[name] = self._validated.get(name, torch.zeros_like(part)) + part
+
+    def on_validation_epoch_end(self) -> None:
+        """Put the parts of all processes together.
+
+        Not by Lightning's `sync_dist`: it averages the counts too, as whole numbers.
+        """
+        for name, part in self._validated.items():
+            total, count = self.trainer.strategy.reduce(part, reduce_op="sum")
+            self.log(name, total / count)
+        self._validated = {}
 
     def advance(self) -> None:
         """Count a step that was taken, and stop after the last."""

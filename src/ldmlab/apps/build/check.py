@@ -9,6 +9,26 @@ from torch import nn
 from ldmlab.apps.build.experiment import build_lr_schedule, build_optimizer
 from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.config.instantiate import build
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import DataSpec
+
+
+def _check_patches(cfg: DictConfig, discriminator: nn.Module, spec: DataSpec) -> None:
+    """Let the discriminator see an image now: training meets it after many steps.
+
+    Raises:
+        UserError: The images are smaller than what it looks at.
+    """
+    discriminator.train(False)  # a single image has statistics of its own
+    try:
+        with torch.device("meta"):
+            discriminator(torch.zeros(2, spec.image_channels, spec.image_size, spec.image_size))
+    except RuntimeError as error:
+        raise UserError(
+            f"images of data.image_size={spec.image_size} pixels are too small for the "
+            f"discriminator of {cfg.discriminator.discriminator.get('num_layers')} layers: lower "
+            "discriminator.discriminator.num_layers, or take discriminator=none"
+        ) from error
 
 
 def check_experiment(cfg: DictConfig) -> None:
@@ -26,6 +46,7 @@ def check_experiment(cfg: DictConfig) -> None:
     if blueprint.codec.learned:
         if blueprint.discriminator is not None:
             build(cfg.discriminator, discriminator=blueprint.discriminator)
+            _check_patches(cfg, blueprint.discriminator, blueprint.spec)
         stage = cfg.stages.autoencoder
         for rate in (stage.lr, stage.discriminator_lr):
             build_optimizer(cfg, stage, rate)(weights)

@@ -12,10 +12,11 @@ from ldmlab.apps.build.experiment import build_data
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.device import device_to_show_on
+from ldmlab.core.errors import UserError
 from ldmlab.core.terminal import progress
 from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
-from ldmlab.evaluation.protocol import Evaluation, OnProgress, Subject
+from ldmlab.evaluation.protocol import Evaluation, NoEvaluation, OnProgress, Subject
 
 JUDGE = "judge"  # the run's own evaluation, and not other measurements alone
 
@@ -25,7 +26,15 @@ def run(cfg: DictConfig) -> None:
 
     Args:
         cfg: The run's configuration with this verb's keys on top.
+
+    Raises:
+        UserError: Nothing is to be measured.
     """
+    if cfg.metrics == [JUDGE] and isinstance(build(cfg.evaluation), NoEvaluation):
+        raise UserError(
+            "evaluation=none judges nothing, and the card would hold nothing: ask for "
+            "metrics=[bits_per_dim], or name a judge with evaluation=<name>"
+        )
     restored = restore(cfg, cfg.run, cfg.ema_std)
     exists = restored.folder.card.is_file()
     seconds = restored.folder.read_card().get("wall_seconds", {}) if exists else {}

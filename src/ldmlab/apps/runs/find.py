@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ldmlab.apps.runs.folder import LATEST, RunFolder
 from ldmlab.core.errors import UserError
+from ldmlab.core.files import follow_link
 from ldmlab.core.suggest import nothing_at
 
 
@@ -19,8 +20,8 @@ def find_run(path: str | os.PathLike[str]) -> RunFolder:
     path = Path(path)
     if not path.exists():
         raise UserError(nothing_at(path))
-    resolved = path.resolve()
-    candidates = [resolved, resolved / LATEST]
+    resolved = follow_link(path)
+    candidates = [resolved, follow_link(resolved / LATEST)]
     if resolved.is_file():
         candidates = [resolved.parent, resolved.parent.parent]
     for candidate in candidates:

@@ -23,7 +23,7 @@ from ldmlab.autoencoding.codec import NormalizedCodec
 from ldmlab.conditioning.classes import ClassConditioner
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.text import TextConditioner
-from ldmlab.core.checkpoint_file import write_checkpoint
+from ldmlab.core.checkpoint_file import not_finite, write_checkpoint
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.interop.common.imported import Imported
@@ -60,6 +60,11 @@ def write_run(imported: Imported, folder: Path, final: Path, source: str) -> Non
         metadata["codec"] = model.codec.fingerprint()
     state = {prefix + name: value for name, value in model.state_dict().items()}
     _check_description(cfg, imported.spec, model)
+    if spoilt := not_finite(state):
+        raise UserError(
+            f"{spoilt} of {source} holds numbers that are not finite: its weights are damaged, "
+            "take another file of them"
+        )
     run = RunFolder(folder)
     for part in (run.checkpoints, run.samples):
         part.mkdir(parents=True)

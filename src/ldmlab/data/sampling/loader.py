@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
 from ldmlab.data.sampling.datasets import BatchDataset
+
+# What a terminal or a cluster sends to every process of a run, and only the main one answers.
+_NOT_FOR_LOADERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+# Seconds that a loader outlives SIGTERM: the run saves its step meanwhile.
+_GRACE = 30.0
 
 
 class _Answer(Dataset[Any]):
@@ -28,7 +35,10 @@ class _Answer(Dataset[Any]):
     def __getitems__(self, indices: list[int]) -> Batch | UserError:
         """The samples, or what is wrong with them."""
         try:
-            return self.dataset.__getitems__(indices)
+            batch = self.dataset.__getitems__(indices)
+            if get_worker_info() is not None:
+                _share(batch)
+            return batch
         except UserError as error:
             return error
 
@@ -37,14 +47,74 @@ class _Loader(DataLoader[Any]):
     """Raises the mistakes that loading processes answer with."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for answer in super().__iter__():
-            if isinstance(answer, UserError):
-                raise answer
-            yield answer
+        with _spared():
+            answers = super().__iter__()
+        with told_if_loader_died():
+            for answer in answers:
+                if isinstance(answer, UserError):
+                    raise answer
+                yield answer
+
+
+@contextmanager
+def told_if_loader_died() -> Iterator[None]:
+    """Tell in one line that a loading process is gone.
+
+    torch says so from a signal's handler, wherever the main process is at that moment.
+
+    Raises:
+        UserError: It was killed, or has ended by itself.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error)
+        if not words.startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that loads data has ended ({words.splitlines()[0].rstrip('. ')}), for lack "
+            "of memory perhaps: lower data.num_workers or the batch size; the same command then "
+            "goes on"
+        ) from error
 
 
 def _as_it_is(answer: Any) -> Any:
     return answer
+
+
+def _share(batch: Batch) -> None:
+    """Move tensors into the memory that processes share.
+
+    A DataLoader does it behind the answer, where its failure is lost and the batch waited for.
+
+    Raises:
+        UserError: There is too little of it.
+    """
+    try:
+        batch.share_memory()
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        raise UserError(
+            "/dev/shm is too small for data.num_workers processes that load data: enlarge it "
+            "(docker run --shm-size=2g), lower data.num_workers, or take data.num_workers=0"
+        ) from error
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Start processes that do not hear the signals that are meant for the run."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_LOADERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _outlive(number: int) -> None:
+    """Let a loader end some time after it was asked to, or with its parent as ever."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
 def batch_loader(
@@ -70,6 +140,7 @@ def batch_loader(
         collate_fn=_as_it_is,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
+        worker_init_fn=_outlive,
         # Starting workers draws a number: not from the generator that training goes on with.
         generator=torch.Generator().manual_seed(seed),
     )

@@ -11,17 +11,39 @@ from typing import Any
 
 import lightning as L
 
+from ldmlab.core.checkpoint_file import not_finite
+from ldmlab.core.errors import UserError
 from ldmlab.core.files import told_if_unwritable
 from ldmlab.training.loggers.metrics_file import MetricsFile
+from ldmlab.training.sharding import local
 from ldmlab.training.step_module import StepModule
 
 
 def save(trainer: L.Trainer, path: Path) -> None:
-    """Save a checkpoint, with all that its steps have logged in metrics.csv before it."""
+    """Save a checkpoint, with all that its steps have logged in metrics.csv before it.
+
+    Raises:
+        UserError: The weights are not finite: the checkpoint before them stays.
+    """
+    _check_finite(trainer)
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.log_step(trainer)
     trainer.save_checkpoint(path)
+
+
+def _check_finite(trainer: L.Trainer) -> None:
+    """Let no NaN take the place of weights; all processes see the same, whatever part they hold."""
+    module = trainer.lightning_module
+    assert isinstance(module, StepModule)
+    weights = {name: local(value) for name, value in module.state_dict().items()}
+    spoilt = not_finite(weights)
+    if trainer.strategy.reduce_boolean_decision(spoilt is not None, all=False):
+        raise UserError(
+            f"after step {module.step} the weights hold numbers that are not finite "
+            f"({spoilt or 'on another process'}): they are not saved, a checkpoint from before "
+            "stays; lower the stage's lr, raise warmup_steps, or take precision=32-true"
+        )
 
 
 class Checkpointing(L.Callback):

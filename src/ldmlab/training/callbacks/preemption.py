@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,9 @@ from ldmlab.training.step_module import StepModule
 # What a process that was asked to end exits with: 128 + SIGTERM.
 EXIT_CODE = 143
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# One press of Ctrl-C reaches a process several times: from the terminal, and handed on by `uv run`,
+# srun or torchrun.
+_ONE_PRESS = 1.0
 
 
 class Preemption(L.Callback):
@@ -25,7 +29,8 @@ class Preemption(L.Callback):
 
     The signal may reach any process of a distributed run: all stop after the same step, and
     `last.ckpt` holds it. In a SLURM job SIGUSR1 (`sbatch --signal=USR1@120`) also puts the job
-    back into its queue. A second interrupt ends the process at once.
+    back into its queue. A second interrupt, a second or more after the first, ends the process at
+    once.
 
     Args:
         checkpoint: Where to save.
@@ -34,6 +39,7 @@ class Preemption(L.Callback):
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self._received: int | None = None
+        self._interrupted: float | None = None
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -65,8 +71,13 @@ class Preemption(L.Callback):
     def _note(self, number: int, frame: Any) -> None:
         # Nothing but a flag: a handler runs between any two instructions, a save included.
         self._received = number
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if self._interrupted is None:
+            self._interrupted = now
+        elif now - self._interrupted > _ONE_PRESS:
+            raise KeyboardInterrupt
 
     def _leave(self, trainer: L.Trainer, module: StepModule) -> NoReturn:
         save(trainer, self.checkpoint)
@@ -78,5 +89,21 @@ class Preemption(L.Callback):
             )
         job = os.environ.get("SLURM_JOB_ID")
         if job is not None and self._received == signal.SIGUSR1 and trainer.is_global_zero:
-            subprocess.run(["scontrol", "requeue", job], check=True)
+            _requeue(job)
         raise SystemExit(EXIT_CODE)
+
+
+def _requeue(job: str) -> None:
+    """Put a job of SLURM back into its queue, or say that this is left to the user."""
+    try:
+        asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if asked.returncode == 0:
+            return
+        trouble = asked.stderr or f"exit code {asked.returncode}"
+    except OSError as error:  # a container without SLURM's commands
+        trouble = error.strerror or str(error)
+    print(
+        f"ldmlab: warning: job {job} was not put back into the queue (scontrol: "
+        f"{' '.join(trouble.split())}): submit the same command again",
+        file=sys.stderr,
+    )

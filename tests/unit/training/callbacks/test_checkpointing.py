@@ -31,6 +31,8 @@ def _validate(callback: Checkpointing, step: int, loss: float, resumed: Path | N
     module.steps += step
     trainer = SimpleNamespace(
         loggers=[],
+        lightning_module=module,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
         callback_metrics={"val/loss": loss},
         is_global_zero=True,
         save_checkpoint=lambda path: write_text(path, str(step)),
@@ -97,6 +99,8 @@ def test_best_checkpoint_of_a_stage_is_the_better_one(
         module.steps += 2 * number
         trainer = SimpleNamespace(
             loggers=[],
+            lightning_module=module,
+            strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
             callback_metrics={metric: value},
             is_global_zero=True,
             save_checkpoint=lambda path, step=2 * number: write_text(path, str(step)),

@@ -49,14 +49,19 @@ def test_signal_saves_the_step_and_exits_143(tmp_path: Path, received: signal.Si
 @pytest.mark.parametrize("mine", [True, False])
 def test_signal_to_any_process_stops_all_of_them(tmp_path: Path, mine: bool) -> None:
     def decide(value: bool, all: bool) -> bool:
-        votes = [value, not mine]  # the other process got what this one did not
+        # The other process got what this one did not; its weights are as finite as these.
+        votes = [value, not mine and not asked]
+        asked.append(value)
         return min(votes) if all else max(votes)
+
+    asked: list[bool] = []
 
     saved: list[Path] = []
     trainer = SimpleNamespace(
         world_size=2,
         is_global_zero=False,
         loggers=[],
+        lightning_module=Line(),
         save_checkpoint=saved.append,
         strategy=SimpleNamespace(reduce_boolean_decision=decide),
     )

@@ -1,0 +1,116 @@
+"""Processes that load data: killed, without shared memory, and asked to end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.faults.harness import ENDLESS, ROOT, loaders, started, told_in_one_line
+
+from ldmlab.core.errors import UserError
+from ldmlab.core.records import Batch
+from ldmlab.data.sampling.loader import batch_loader, told_if_loader_died
+
+
+class _Data:
+    """Images of a mebibyte."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return Batch(torch.tensor(indices), torch.zeros(len(indices), 1, 512, 512))
+
+    def captions(self, indices: list[int]) -> None:
+        return None
+
+
+@pytest.mark.timeout(60)
+def test_killed_loader_is_told_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"is killed by signal: Killed.*lower data\.num_workers"):
+        _read_while_the_loader_is_killed()
+
+
+def _read_while_the_loader_is_killed() -> None:
+    with told_if_loader_died():
+        batches = iter(batch_loader(_Data(), [[k] for k in range(1000)], 1))
+        next(batches)
+        (child,) = _children()
+        os.kill(child, signal.SIGKILL)
+        for _ in batches:
+            pass
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
+def test_loader_survives_signals_that_are_meant_for_the_run(number: int) -> None:
+    batches = iter(batch_loader(_Data(), [[k] for k in range(20)], 1))
+    next(batches)
+    (child,) = _children()
+    os.kill(child, number)
+    assert len(list(batches)) == 19
+
+
+def test_other_errors_of_loading_are_not_hidden() -> None:
+    with pytest.raises(RuntimeError, match="another"), told_if_loader_died():
+        raise RuntimeError("another")
+
+
+_SMALL = """
+import sys
+from tests.faults.test_loaders import _Data
+from ldmlab.core.errors import UserError
+from ldmlab.data.sampling.loader import batch_loader
+try:
+    for batch in batch_loader(_Data(), [[0, 1, 2, 3]] * 4, 1):
+        print("batch")
+except UserError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root may mount"
+)
+@pytest.mark.timeout(120)
+def test_small_shared_memory_is_told_in_one_line() -> None:
+    mount = "mount -t tmpfs -o size=2m tmpfs /dev/shm && df -k --output=size /dev/shm"
+    command = f"{mount} && exec {sys.executable} -c '{_SMALL}'"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if "denied" in done.stderr or "not permitted" in done.stderr:
+        pytest.skip("nothing may be mounted here")
+    assert "2048" in done.stdout  # the mount is there
+    assert "refused: /dev/shm is too small" in done.stdout, done.stderr
+    assert "data.num_workers=0" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_run_whose_loader_is_killed_ends_in_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, *ENDLESS, "data.num_workers=2") as run:
+        run.wait_for_step(5)
+        os.kill(loaders(run.process.pid)[0], signal.SIGKILL)
+        assert run.end() == 2
+        told_in_one_line(run.said, "killed by signal: Killed", "data.num_workers")
+
+
+def _children() -> list[int]:
+    path = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    return [int(c) for c in path.read_text().split() if _loads(int(c))]
+
+
+def _loads(pid: int) -> bool:
+    # A forked process is called as its parent is.
+    return Path(f"/proc/{pid}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes()

@@ -1,0 +1,153 @@
+"""The acceptance table: what must hold, and the tests that hold it.
+
+| row | what breaks | what is expected |
+|---|---|---|
+| C | a configuration with typos, wrong values or missing keys | one line with the key, code 2 |
+| D | data that are missing, broken or odd | counted, named, or refused in one line |
+| T | training twice, on bad numbers, without a network | equal bits, finite weights |
+| R | signals, kills, full disks, other architectures | a whole checkpoint, an exact resume |
+| P | several processes, uneven, stopped or dead | the numbers of one, an end, the right name |
+| G, E, X | sampling, metrics, secrets and foreign files | defined results, nothing run or leaked |
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+TABLE = {
+    "C1 unknown key, group or typo": "compose_names_mistakes hydra_mistake_is_one_line_and_exits_2",
+    "C2 wrong type or range": (
+        "values_are_checked_before_the_command_is_imported refused_values_name_the_path "
+    ),
+    "C3 missing or deleted key": "missing_mandatory_key_is_named key_deletion_is_refused",
+    "C4 every configuration is built on meta": (
+        "data_leaves_state_the_metadata_of_their_data describe_gives_json_for_the_largest_model "
+    ),
+    "C6 saved configuration repeats the run": (
+        "run_can_be_sampled_and_repeated stored_configuration_is_the_one_that_ran "
+    ),
+    "D1 missing or empty data": (
+        "missing_data_root_is_reported_in_one_line step_batches_refuse_indivisible_and_empty_data "
+    ),
+    "D2 broken images": (
+        "broken_images_are_replaced_and_counted broken_file_beyond_the_limit_is_named "
+    ),
+    "D3 all images broken": (
+        "data_set_of_broken_files_ends too_many_broken_files_end_training_in_one_line "
+    ),
+    "D4 formats and modes": "decode_reads_formats_and_modes transparent_pixels_show_the_background",
+    "D7 masks": "unusable_mask_is_refused mask_of_another_size_is_refused missing_mask_is_named",
+    "D8 captions": (
+        "caption_decoding_accepts_any_bytes missing_captions_are_empty_and_unusual_ones_are_kept "
+    ),
+    "D10 workers change nothing": (
+        "image_bits_do_not_depend_on_the_workers losses_do_not_depend_on_workers_or_resume "
+    ),
+    "T1 two identical runs": "repeated_run_is_equal_bit_for_bit",
+    "T2 numbers that are none": (
+        "step_with_non_finite_gradients_is_skipped "
+        "repeated_non_finite_steps_end_training_and_save_the_batch "
+        "weights_that_are_not_finite_are_never_saved "
+    ),
+    "T4 exact number of steps": (
+        "losses_are_logged_once_per_step plain_trainer_equals_the_command_line "
+    ),
+    "T5 frozen codec": "codec_stays_frozen_during_diffusion_training",
+    "T6 wandb without network or key": (
+        "wandb_logs_offline_without_an_account wandb_online_without_a_key_is_refused "
+        "wandb_server_that_does_not_answer_is_not_waited_for "
+    ),
+    "R1 resume within an epoch": (
+        "interrupted_run_resumes_to_the_same_weights killed_run_resumes_to_the_same_weights "
+    ),
+    "R2 resume at an epoch's end": "step_batches_started_late_continue_the_same_stream",
+    "R4 signals": (
+        "signal_saves_and_the_same_command_resumes one_press_of_the_keys_is_one_interrupt "
+        "signal_to_the_whole_group_saves interrupt_while_loaders_start_shows_no_traceback "
+        "job_that_cannot_be_requeued_says_so_in_one_line "
+    ),
+    "R5 kills and full disks while saving": (
+        "killed_run_resumes_to_the_same_weights "
+        "full_disk_is_reported_in_one_line_and_keeps_the_checkpoint "
+        "run_with_a_damaged_checkpoint_is_not_restarted "
+    ),
+    "R8 resume of another model": (
+        "codec_of_another_latent_shape_is_refused resume_refuses_a_checkpoint_of_the_other_stage "
+    ),
+    "R9 resume without a checkpoint": (
+        "run_without_a_checkpoint_says_so damaged_checkpoint_is_reported "
+    ),
+    "P1 two processes equal one": (
+        "two_processes_train_the_same_weights_as_one "
+        "two_process_diffusion_loss_equals_one_process "
+        "validation_mean_weighs_every_sample_alike "
+        "validation_of_two_processes_with_uneven_counts_is_that_of_one "
+    ),
+    "P2 a process dies or hangs": (
+        "dead_or_hanging_process_ends_the_job child_processes_end_with_their_launcher "
+    ),
+    "P5 multirun on two devices": "multirun_on_two_devices_keeps_its_runs_apart",
+    "G1 sample twice": "sample_depends_only_on_seed_and_index",
+    "G2 samples of the average": (
+        "samples_use_the_ema_weights sample_mistake_is_reported_in_one_line "
+        "image_that_is_not_finite_ends_sampling "
+    ),
+    "G3 names stay in their folder": (
+        "member_names_are_never_paths_and_unknown_members_stay_closed "
+        "run_names_cannot_leave_the_runs_folder each_sample_command_gets_its_own_folder "
+    ),
+    "E1 metrics of nothing": (
+        "evaluation_of_nothing_leaves_the_card_as_it_is judge_needs_a_scene_for_every_image "
+    ),
+    "X1 pickles run no code": "convert_does_not_run_code_in_a_pickle",
+    "X4 secrets": "wandb_api_key_is_written_nowhere wandb_key_in_the_configuration_is_redacted",
+    "loading processes": (
+        "killed_loader_is_told_in_one_line small_shared_memory_is_told_in_one_line "
+        "loader_survives_signals_that_are_meant_for_the_run "
+        "run_whose_loader_is_killed_ends_in_one_line "
+    ),
+    "file systems": (
+        "file_system_without_locks_is_warned_of_once "
+        "file_system_without_symbolic_links_keeps_the_latest_run_in_a_file "
+        "run_on_a_file_system_without_locks_and_links unwritable_run_file_is_named "
+        "lock_of_a_shared_folder_is_opened_by_a_second_member "
+        "exported_weights_have_the_modes_of_the_umask "
+    ),
+    "models that do not fit": (
+        "weights_that_are_not_finite_are_not_loaded "
+        "discriminator_too_large_for_its_images_is_refused_before_data_are_read "
+    ),
+}
+# What no test of these holds yet.
+OPEN = {
+    "C4 every configuration is built on meta": "each by each, with its parameter count",
+    "T4 exact number of steps": "the discriminator's updates, counted",
+    "R5 kills and full disks while saving": "a kill while the file is written, TMPDIR elsewhere",
+    "R9 resume without a checkpoint": "that a fresh start says so",
+    "G1 sample twice": "batch sizes 1 and 4, to 1e-4",
+    "E1 metrics of nothing": "fewer images than features, an image that is not finite",
+}
+
+
+@pytest.fixture(scope="module")
+def there() -> set[str]:
+    """The names of all tests."""
+    return {
+        node.name.removeprefix("test_")
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_acceptance_row_has_its_tests(row: str, there: set[str]) -> None:
+    assert set(TABLE[row].split()) - there == set()
+
+
+def test_open_rows_are_rows() -> None:
+    assert OPEN.keys() <= TABLE.keys()
