@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tests.faults.harness import PAIR, TINY, started, told_in_one_line
+from tests.integration.test_convert import save
 from torch.optim import Optimizer
 
 from ldmlab.apps.cli import main as cli
@@ -147,3 +148,17 @@ def test_discriminator_too_large_for_its_images_is_refused_before_data_are_read(
     said = _refused(capsys, "train", f"paths.runs={tmp_path}", *small)
     told_in_one_line(said, "data.image_size=8", "num_layers", "discriminator=none")
     assert not list(tmp_path.iterdir())
+
+
+def test_published_weights_that_are_not_finite_are_not_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, state = save("none", tmp_path)
+    for value in state.values():
+        if value.is_floating_point():
+            value.fill_(float("nan"))
+    torch.save({"state_dict": state}, tmp_path / "model.ckpt")
+    model = [f"compvis={tmp_path}/model.ckpt", f"config={tmp_path}/model.yaml"]
+    said = _refused(capsys, "convert", *model, f"out={tmp_path}/out")
+    told_in_one_line(said, "model.ckpt", "not finite")
+    assert not (tmp_path / "out").exists()

@@ -106,9 +106,8 @@ TABLE = {
     "X1 pickles run no code": "convert_does_not_run_code_in_a_pickle",
     "X4 secrets": "wandb_api_key_is_written_nowhere wandb_key_in_the_configuration_is_redacted",
     "loading processes": (
-        "killed_loader_is_told_in_one_line small_shared_memory_is_told_in_one_line "
-        "loader_survives_signals_that_are_meant_for_the_run "
-        "run_whose_loader_is_killed_ends_in_one_line "
+        "loader_survives_signals_that_are_meant_for_the_run_and_its_death_is_told "
+        "small_shared_memory_is_told_in_one_line run_whose_loader_is_killed_ends_in_one_line "
     ),
     "file systems": (
         "file_system_without_locks_is_warned_of_once "
@@ -119,6 +118,7 @@ TABLE = {
     ),
     "models that do not fit": (
         "weights_that_are_not_finite_are_not_loaded "
+        "published_weights_that_are_not_finite_are_not_imported "
         "discriminator_too_large_for_its_images_is_refused_before_data_are_read "
     ),
 }
