@@ -61,6 +61,7 @@ def test_notebook_outputs_are_small_and_clean(path: Path) -> None:
             assert output.get("name") != "stderr"
 
 
+@pytest.mark.slow
 def test_notebook_schedules_end_at_known_alpha_bar(course: dict[str, Any]) -> None:
     end = course["alpha_bar_end"]
     assert end["linear"] == pytest.approx(4.0358e-5, rel=1e-4)
@@ -68,6 +69,7 @@ def test_notebook_schedules_end_at_known_alpha_bar(course: dict[str, Any]) -> No
     assert end["rectified_flow"] == 0 and end["karras_ve"] == 1
 
 
+@pytest.mark.slow
 def test_notebook_reverse_step_matches_bayes_rule(course: dict[str, Any]) -> None:
     assert course["posterior_error"] < 1e-5
     right, posterior, wrong = course["chain_std"].values()
@@ -76,6 +78,7 @@ def test_notebook_reverse_step_matches_bayes_rule(course: dict[str, Any]) -> Non
     assert wrong < 0.1
 
 
+@pytest.mark.slow
 def test_notebook_vlb_equals_the_entropy(course: dict[str, Any]) -> None:
     for (_, s), (bound, entropy) in course["bounds"].items():
         assert entropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e * s * s))
@@ -85,6 +88,7 @@ def test_notebook_vlb_equals_the_entropy(course: dict[str, Any]) -> None:
             assert 0 < bound - entropy < 2e-3
 
 
+@pytest.mark.slow
 def test_notebook_samples_match_the_data(course: dict[str, Any]) -> None:
     data = course["train"]
     for name, x in {**course["samples"], "flow": course["flow_samples"]}.items():
@@ -93,17 +97,20 @@ def test_notebook_samples_match_the_data(course: dict[str, Any]) -> None:
         assert float(torch.cdist(x, data).min(1).values.mean()) < 0.1, name
 
 
+@pytest.mark.slow
 def test_notebook_likelihoods_integrate_to_one(course: dict[str, Any]) -> None:
     assert course["mass"] == pytest.approx(1, abs=0.05)
     assert course["nll"] < course["vlb"] < 2.5 < 2 * 1.41894
 
 
+@pytest.mark.slow
 def test_notebook_flow_error_at_few_steps_is_smaller(course: dict[str, Any]) -> None:
     missed = course["few_errors"]
     for steps in (5, 10, 20):
         assert missed["flow", steps] < missed["linear", steps]
 
 
+@pytest.mark.slow
 def test_notebook_images_have_the_brightness_of_the_data(course: dict[str, Any]) -> None:
     images, pictures = course["images"], course["pictures"]
     assert pictures.shape == (20, 1, 8, 8)

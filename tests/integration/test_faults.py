@@ -166,9 +166,8 @@ def _equal(one: object, two: object) -> bool:
     return one == two
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_dead_or_hanging_process_ends_the_job(tmp_path: Path, number: int) -> None:
     long = ["stage=autoencoder", "stages.autoencoder.max_steps=100000"]
     pair = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.strategy.timeout=20"]
@@ -197,6 +196,7 @@ def test_dead_or_hanging_process_ends_the_job(tmp_path: Path, number: int) -> No
     read_checkpoint(run / "checkpoints/last.ckpt")
 
 
+@pytest.mark.slow
 def test_child_processes_end_with_their_launcher(tmp_path: Path) -> None:
     pair = ["trainer=ddp", "trainer.accelerator=cpu", "stage=autoencoder"]
     arguments = [f"paths.runs={tmp_path}", *TINY, *pair]

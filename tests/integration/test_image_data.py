@@ -248,7 +248,8 @@ def test_data_check_of_unusable_data_exits_with_2(
         Image.new("L", (32, 24), 200).save(mask)
     with pytest.raises(SystemExit) as stop:
         cli.main(["data", "data=landscapes", f"data.root={root}", "data.max_bad=0",
-                  "data.num_workers=0", f"paths.runs={tmp_path}"])  # fmt: skip
+                  "data.num_workers=0", f"paths.runs={tmp_path}",
+                  "data.image_size=16", "data.resized=24"])  # fmt: skip
     said = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert "cannot be used, data.max_bad=0" in said[-1] and "label 200" in said[-1]

@@ -219,6 +219,7 @@ def test_own_parts_decide_the_run_id(run: Path, home: Path) -> None:
     assert not any("Count" in str(value) for value in identity.values())
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_needs_trust_elsewhere(run: Path, home: Path, tmp_path: Path) -> None:
     ask = ["sample", f"run={run}", "labels=1", "num_samples=2"]
     code, err = ldmlab(*ask, "out=refused", at=tmp_path, PYTHONPATH=str(home))

@@ -96,11 +96,13 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.slow
 def test_sharded_training_equals_one_process(alone: Path, parted: Path) -> None:
     _assert_same_training(parted, alone)
     assert (parted / "quickstart/diffusion/parts/samples/samples-000004.png").is_file()
 
 
+@pytest.mark.slow
 def test_sharded_checkpoint_resumes_on_one_process(parted: Path, tmp_path: Path) -> None:
     runs = _halfway(parted, tmp_path / "runs")
     _alone(runs, "stage=diffusion")

@@ -28,6 +28,8 @@ class Heartbeat:
         self.world_size = world_size
         self._store = _get_default_store()
         self._ended = threading.Event()
+        # At once: a process may be stopped before its thread has counted a second.
+        self._store.set(f"ldmlab/heartbeat/{rank}", "0")
         threading.Thread(target=self._beat, daemon=True).start()
 
     def end(self) -> None:

@@ -80,7 +80,11 @@ class Report:
         """
         broken = len(self.broken)
         if not self.usable:
-            return f"none of the {self.count} {split} samples can be used"
+            first = next(iter(self.broken.items()), ("", ""))
+            return (
+                f"none of the {self.count} {split} samples can be used; the first: "
+                f"{' '.join(first)}"
+            )
         if broken > max_bad:
             first = next(iter(self.broken.items()))
             return (

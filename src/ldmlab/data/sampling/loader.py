@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,9 @@ def told_if_loader_died() -> Iterator[None]:
         words = str(error)
         if not words.startswith("DataLoader worker"):
             raise
+        if threading.current_thread() is threading.main_thread():
+            # torch would say it again at each later death of any child, in the middle of the end.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise UserError(
             f"a process that loads data has ended ({words.splitlines()[0].rstrip('. ')}), for lack "
             "of memory perhaps: lower data.num_workers or the batch size; the same command then "
