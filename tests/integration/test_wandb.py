@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults.harness import TINY as PLAIN
 from wandb.proto.wandb_internal_pb2 import Record
 
 from ldmlab.apps.cli import main as cli
@@ -17,15 +18,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.training.loggers import wandb_run
 
 KEY = "0123456789abcdef0123456789abcdefdeadbeef"
-TINY = (
-    "experiment=digits", "codec=normalized", "name=tiny", "logger=wandb", "data.limit=32",
-    "discriminator=none", "autoencoder.patch=2", "autoencoder.channels=8", "network.channels=16",
-    "network.head_channels=16", "network.channel_mult=[1]", "conditioner.dim=16", "sampler.steps=2",
-    "stages.autoencoder.batch_size=8", "stages.diffusion.batch_size=8", "evaluation.num_samples=8",
-    "stages.autoencoder.max_steps=4", "stages.diffusion.max_steps=4", "callbacks.num_samples=2",
-    "stages.autoencoder.val_every=4", "stages.diffusion.val_every=4", "callbacks.sample_every=2",
-    "trainer.log_every_n_steps=1",
-)  # fmt: skip
+TINY = (*PLAIN, "logger=wandb")
 _BLOCK = 32768
 
 

@@ -29,7 +29,7 @@ class Heartbeat:
         self._store = _get_default_store()
         self._ended = threading.Event()
         # At once: a process may be stopped before its thread has counted a second.
-        self._store.set(f"ldmlab/heartbeat/{rank}", "0")
+        self._store.set(_key(rank), "0")
         threading.Thread(target=self._beat, daemon=True).start()
 
     def end(self) -> None:
@@ -53,7 +53,7 @@ class Heartbeat:
         return list(found)
 
     def _counts(self) -> dict[int, bytes]:
-        keys = {rank: f"ldmlab/heartbeat/{rank}" for rank in range(self.world_size)}
+        keys = {rank: _key(rank) for rank in range(self.world_size)}
         return {r: self._store.get(k) for r, k in keys.items() if self._store.check([k])}
 
     def _beat(self) -> None:
@@ -61,6 +61,10 @@ class Heartbeat:
         while not self._ended.wait(_EVERY):
             count += 1
             try:
-                self._store.set(f"ldmlab/heartbeat/{self.rank}", str(count))
+                self._store.set(_key(self.rank), str(count))
             except RuntimeError:  # whoever kept the counts has ended
                 return
+
+
+def _key(rank: int) -> str:
+    return f"ldmlab/heartbeat/{rank}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +23,6 @@ from ldmlab.evaluation.vistas.evaluation import VistasEvaluation
 COUNT = 12
 TEST, UNSEEN = Vistas("test", COUNT), Vistas("compositions", COUNT // 2)
 REAL, NEW = (data.__getitems__(list(range(len(data)))) for data in (TEST, UNSEEN))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small operations: on a shared machine a second thread waits more than it works."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _scenes(conditions: Batch) -> Scenes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
@@ -33,15 +33,6 @@ from ldmlab.evaluation.vistas.networks import (
 TEST = sample_scenes(0, np.arange(120) + SPLITS["test"].start)
 UNSEEN = sample_scenes(0, np.arange(60) + SPLITS["compositions"].start, held_out=True)
 SHOWN = TEST[np.flatnonzero(TEST.object > 0)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small operations: on a shared machine a second thread waits more than it works."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rng() -> Generator:

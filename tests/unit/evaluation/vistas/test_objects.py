@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,15 +18,6 @@ from ldmlab.evaluation.vistas.templates import KINDS, draw
 
 ALL = sample_scenes(0, np.arange(100) + SPLITS["validation"].start)
 SHOWN, EMPTY = ALL[np.flatnonzero(ALL.object > 0)], ALL[np.flatnonzero(ALL.object == 0)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Many small operations: on a shared machine a second thread waits more than it works."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def share(images: torch.Tensor, scenes: Scenes = SHOWN) -> float:
