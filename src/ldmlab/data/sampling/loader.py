@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ from ldmlab.data.sampling.datasets import BatchDataset
 _NOT_FOR_LOADERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
 # Seconds that a loader outlives SIGTERM: the run saves its step meanwhile.
 _GRACE = 30.0
+# Seconds after which the death of a loader is known whose connection broke.
+_NEWS = 1.0
 
 
 class _Answer(Dataset[Any]):
@@ -51,7 +54,7 @@ class _Loader(DataLoader[Any]):
         with _spared():
             answers = super().__iter__()
         with told_if_loader_died():
-            for answer in answers:
+            for answer in _waiting_for_news_of_death(answers):
                 if isinstance(answer, UserError):
                     raise answer
                 yield answer
@@ -80,6 +83,15 @@ def told_if_loader_died() -> Iterator[None]:
             "of memory perhaps: lower data.num_workers or the batch size; the same command then "
             "goes on"
         ) from error
+
+
+def _waiting_for_news_of_death(answers: Iterator[Any]) -> Iterator[Any]:
+    """Let a signal's handler tell of a death whose first trace is a broken connection."""
+    try:
+        yield from answers
+    except (EOFError, ConnectionError):
+        time.sleep(_NEWS)
+        raise
 
 
 def _as_it_is(answer: Any) -> Any:
