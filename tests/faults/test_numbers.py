@@ -193,3 +193,19 @@ def test_metric_that_is_no_number_leaves_the_card_as_it_is(
     said = _refused(capsys, "evaluate", f"run={run}", "metrics=[bits_per_dim]")
     told_in_one_line(said, "bits_per_dim is nan", "metrics=")
     assert card.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("num_samples=0", "num_samples must be"),
+        ("labels=10", "class 10 is not one"),
+        ("labels=-1", "class -1 is not one"),
+    ],
+)
+def test_samples_that_cannot_be_asked_for_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str, words: str
+) -> None:
+    out = tmp_path / "out"
+    told_in_one_line(_refused(capsys, "sample", f"run={run}", f"out={out}", asked), words)
+    assert not out.exists()

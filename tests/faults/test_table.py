@@ -19,12 +19,18 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 TABLE = {
-    "C1 unknown key, group or typo": "compose_names_mistakes hydra_mistake_is_one_line_and_exits_2",
+    "C1 unknown key, group or typo": (
+        "cli_mistake_is_reported_in_one_line cli_mistake_is_reported_quickly "
+        "compose_names_mistakes hydra_mistake_is_one_line_and_exits_2 "
+    ),
     "C2 wrong type or range": (
         "wrong_value_is_refused_before_data_or_model_are_built refused_values_name_the_path "
         "values_are_checked_before_the_command_is_imported "
     ),
-    "C3 missing or deleted key": "missing_mandatory_key_is_named key_deletion_is_refused",
+    "C3 missing or deleted key": (
+        "missing_mandatory_key_is_named key_deletion_is_refused "
+        "cli_mistake_is_reported_in_one_line "
+    ),
     "C4 every configuration is built on meta": (
         "every_experiment_is_built_on_meta_with_its_number_of_weights "
         "every_leaf_builds_both_stages experiments_match_published_numbers "
@@ -45,11 +51,14 @@ TABLE = {
     "D7 masks": "unusable_mask_is_refused mask_of_another_size_is_refused missing_mask_is_named",
     "D8 captions": (
         "caption_decoding_accepts_any_bytes missing_captions_are_empty_and_unusual_ones_are_kept "
+        "truncated_captions_are_counted_in_a_warning "
     ),
     "D10 workers change nothing": (
         "image_bits_do_not_depend_on_the_workers losses_do_not_depend_on_workers_or_resume "
     ),
-    "T1 two identical runs": "repeated_run_is_equal_bit_for_bit",
+    "T1 two identical runs": (
+        "repeated_run_is_equal_bit_for_bit stored_configuration_repeats_the_run_bit_for_bit "
+    ),
     "T2 numbers that are none": (
         "step_with_non_finite_gradients_is_skipped "
         "repeated_non_finite_steps_end_training_and_save_the_batch "
@@ -59,7 +68,9 @@ TABLE = {
         "steps_are_batches_and_updates_of_both_players losses_are_logged_once_per_step "
         "plain_trainer_equals_the_command_line "
     ),
-    "T5 frozen codec": "codec_stays_frozen_during_diffusion_training",
+    "T5 frozen codec": (
+        "codec_stays_frozen_during_diffusion_training codec_is_frozen_and_named_by_its_weight_hash "
+    ),
     "T6 wandb without network or key": (
         "wandb_logs_offline_without_an_account wandb_online_without_a_key_is_refused "
         "wandb_server_that_does_not_answer_is_not_waited_for "
@@ -105,7 +116,8 @@ TABLE = {
         "batches_of_one_and_of_four_share_noise_and_images sample_depends_only_on_seed_and_index "
     ),
     "G2 samples of the average": (
-        "samples_use_the_ema_weights sample_mistake_is_reported_in_one_line "
+        "samples_use_the_ema_weights samples_that_cannot_be_asked_for_are_refused "
+        "sample_mistake_is_reported_in_one_line "
         "image_that_is_not_finite_ends_sampling "
     ),
     "G3 names stay in their folder": (
