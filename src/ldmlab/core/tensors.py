@@ -55,6 +55,12 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
+def first_not_finite(rows: Float[Tensor, " b *shape"]) -> int | None:
+    """The first row that holds a NaN or an infinity; None where all numbers are finite."""
+    spoilt = ~torch.isfinite(rows).flatten(1).all(1)
+    return int(spoilt.nonzero()[0]) if bool(spoilt.any()) else None
+
+
 def to_unit_range(
     pixels: UInt8[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:

@@ -6,6 +6,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.tensors import first_not_finite
+
+
+def check_judgeable(images: Float[Tensor, "b c h w"]) -> None:
+    """Refuse images that a metric would make a number of, and a wrong one.
+
+    Raises:
+        ValueError: There is none, or one holds numbers that are not finite.
+    """
+    if not len(images):
+        raise ValueError("no images are there to be judged")
+    row = first_not_finite(images)
+    if row is not None:
+        raise ValueError(f"image {row} cannot be judged: it holds numbers that are not finite")
+
 
 def psnr(
     image: Float[Tensor, "b c h w"], original: Float[Tensor, "b c h w"]
@@ -28,7 +43,12 @@ def reconstruction_metrics(
     Args:
         mirrored: A codec's reconstructions, pixels, clipped to [-1, 1] here.
         images: What it was given.
+
+    Raises:
+        ValueError: There is no image, or one is not finite.
     """
+    check_judgeable(mirrored)
+    check_judgeable(images)
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
     kernel = 11 if min(images.shape[-2:]) >= 11 else 5

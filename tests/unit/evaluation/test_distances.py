@@ -79,3 +79,14 @@ def test_reconstruction_of_itself_is_perfect() -> None:
         beyond = torch.where(original.abs() == 1, 3 * original, original)
         assert beyond.abs().max() == 3
         assert reconstruction_metrics(beyond, original)["ssim"] == pytest.approx(1)
+
+
+def test_reconstruction_of_nothing_or_of_no_numbers_is_refused() -> None:
+    image = _image(16)
+    spoilt = image.clone()
+    spoilt[1, 0, 3, 3] = torch.nan
+    with pytest.raises(ValueError, match="no images"):
+        reconstruction_metrics(image[:0], image[:0])
+    for pair in ((spoilt, image), (image, spoilt), (image / 0, image)):
+        with pytest.raises(ValueError, match=r"image [01] cannot be judged: .* not finite"):
+            reconstruction_metrics(*pair)

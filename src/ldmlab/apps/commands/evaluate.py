@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,10 +14,10 @@ from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
-from ldmlab.core.terminal import progress
+from ldmlab.core.terminal import console, progress
 from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
-from ldmlab.evaluation.protocol import Evaluation, NoEvaluation, OnProgress, Subject
+from ldmlab.evaluation.protocol import Evaluation, Metric, NoEvaluation, OnProgress, Subject
 
 JUDGE = "judge"  # the run's own evaluation, and not other measurements alone
 
@@ -57,6 +58,9 @@ def write_card(
 
     Returns:
         The card.
+
+    Raises:
+        UserError: What the model draws cannot be judged, or a metric of it is not finite.
     """
     started = time.monotonic()
     restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
@@ -83,6 +87,7 @@ def write_card(
                 metrics |= density(
                     subject, train, unseen, bits.num_samples, on_progress("density baseline")
                 )
+    _tell(metrics)
     card = {
         "metrics": metrics,
         "measured": sorted({*before["measured"], *wanted}),
@@ -91,6 +96,18 @@ def write_card(
     }
     restored.folder.write_card(card)
     return card
+
+
+def _tell(metrics: Mapping[str, Metric]) -> None:
+    """Say what warns of a number, and let none on the card that is no number."""
+    for name, metric in metrics.items():
+        if not math.isfinite(metric["value"]):
+            raise UserError(
+                f"{name} is {metric['value']}, and no card is written: the model knows no such "
+                "images; train it longer, or leave this metric out of metrics="
+            )
+        if warning := metric.get("warning"):
+            console.print(f"[yellow]warning:[/] {name}: {warning}")
 
 
 def card_of(cfg: DictConfig, restored: Restored) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from ldmlab.apps.commands.evaluate import JUDGE, card_of, write_card
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.overrides import typed_overrides
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.apps.stages.fit_stage import check_resume
 from ldmlab.apps.stages.plan import planned
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
@@ -25,9 +26,13 @@ def run(cfg: DictConfig) -> None:
 
     Args:
         cfg: The composed configuration.
+
+    Raises:
+        UserError: Something of it cannot be had.
     """
     cfg = planned(cfg, typed_overrides())
     check_experiment(cfg)
+    check_resume(cfg)
     session = Session.open(cfg)
     if cfg.stage == "autoencoder":
         folder = train_autoencoder(session)
