@@ -12,7 +12,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.ranges import positive_int
 from ldmlab.data.digits import Digits
-from ldmlab.evaluation.distances import reconstruction_metrics
+from ldmlab.evaluation.metrics import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
 
 

@@ -1,0 +1,14 @@
+"""Metrics of single images and label maps against what they should be."""
+
+from ldmlab.evaluation.metrics.label_maps import segmentation
+from ldmlab.evaluation.metrics.lpips import lpips_distance
+from ldmlab.evaluation.metrics.pixels import ms_ssim, psnr, reconstruction_metrics, ssim
+
+__all__ = [
+    "lpips_distance",
+    "ms_ssim",
+    "psnr",
+    "reconstruction_metrics",
+    "segmentation",
+    "ssim",
+]
