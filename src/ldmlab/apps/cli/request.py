@@ -65,8 +65,10 @@ def _without_run(verb: Verb, arguments: Sequence[str]) -> Request:
     split = text_of("reference", arguments) in ("train", "validation")
     if split and not named:
         raise UserError("a reference of train or validation is a data set's: add data=<name>")
-    # The quickstart's data are no reference for anyone's images.
-    extra = {} if named or "reference" in typed else {"reference": None}
+    # The quickstart's data are no reference for anyone's images, and its judge is none.
+    extra: dict[str, Any] = {} if named else {"networks": {"judge": None}}
+    if not named and "reference" not in typed:
+        extra["reference"] = None
     return request(arguments, verb.config, extra=extra, beside="config")
 
 

@@ -21,9 +21,9 @@ class Verb:
         base: The key that names the run or file to compose on, in the place of the quickstart;
             None for a verb that has no such key.
         keeps_model: Whether the run's trained model is used, so that it cannot be exchanged.
-        alone: Keys that it also works with in the place of a run, on a data set's configuration.
         trains: Whether it may be handed to SLURM.
         module: Where its `run` is, other than in commands/.
+        alone: Keys that it also works with in the place of a run, on a data set's configuration.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Verb:
     examples: tuple[tuple[str, str], ...]
     base: Literal["run", "config"] | None = None
     keeps_model: bool = False
-    alone: tuple[str, ...] = ()
     trains: bool = False
     module: str | None = None
+    alone: tuple[str, ...] = ()
 
     @property
     def config(self) -> str:

@@ -20,8 +20,9 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
+from ldmlab.core.tensors import state_hash
 from ldmlab.data.sampling.datasets import Cycle, StridedSubset
-from ldmlab.evaluation.card import described
+from ldmlab.evaluation.card import described, rests_on
 from ldmlab.evaluation.images.dataset import DatasetImages, DrawnImages
 from ldmlab.evaluation.measurement import Judged
 from ldmlab.evaluation.names import OF_PAIRS, OF_RECONSTRUCTIONS
@@ -85,14 +86,15 @@ def measure_codec(cfg: DictConfig, restored: RestoredCodec) -> dict[str, Any]:
     codec = restored.codec.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
     mirrored, originals = _reconstructions(cfg, data, codec)
     judged = Judged(mirrored=mirrored, originals=originals)
-    card = {
-        "metrics": measure(cfg, judged, wanted, data, judges),
-        "run": restored.folder.path.name,
-        "step": restored.step,
-        "codec": codec.fingerprint(),
-    }
+    folder = restored.folder
+    about = {"run": folder.path.name, "step": restored.step, "codec": codec.fingerprint()}
+    found = measure(cfg, judged, wanted, data, judges)
+    # What was measured of the same weights before stays beside it.
+    before = folder.read_card() if folder.card.is_file() else {}
+    kept = before.get("metrics", {}) if rests_on({"measured": [], **before}, about) else {}
+    card = {"metrics": kept | found, **about}
     if is_main_process():
-        restored.folder.write_card(card)
+        folder.write_card(card)
     return card
 
 
@@ -122,10 +124,7 @@ def _drawn(
     """What the model draws, one image a condition of the validation data, in turn."""
     conditions = Cycle(data.dataset("validation"), cfg.num_samples)
     identity = {
-        "run": restored.folder.path.name,
-        "step": restored.step,
-        "codec": subject.model.codec.fingerprint(),
-        "ema_std": cfg.ema_std,
+        "weights": state_hash(subject.model.state_dict()),
         "conditions": data.images("validation").fingerprint(),
         "batch_size": cfg.batch_size,
         **how,

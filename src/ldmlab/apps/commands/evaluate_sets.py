@@ -197,19 +197,19 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def _trainer(cfg: DictConfig) -> JudgeTrainer:
-    return JudgeTrainer(**cfg.judge, seed=cfg.seed)
+    return JudgeTrainer(**cfg.judge)
 
 
 def _judge(cfg: DictConfig, data: Data, judges: Path) -> Judge:
     """The judge that is named, or that was trained on this data."""
-    if cfg.networks.judge is not None:
-        return load_judge(Path(cfg.networks.judge).expanduser())
     mend = (
         "train it with train_judge=true (and data=<name>, without a run), or name one with "
         "networks.judge=<file>"
     )
-    if cfg.reference is None:
-        raise UserError(f"there is no judge: {mend}")
+    if cfg.networks.judge is None:
+        raise UserError(f"there is no judge, and no data=<name> that one was trained on: {mend}")
+    if cfg.networks.judge != "auto":
+        return load_judge(Path(cfg.networks.judge).expanduser())
     path = judges / f"{_trainer(cfg).identity(*map(data.images, SPLITS))}.safetensors"
     if not path.is_file():
         raise UserError(f"this data has no judge yet ({path}): {mend}")

@@ -165,6 +165,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "batch_size": PositiveInt,
         "lr": Positive,
         "limit": PositiveInt,
+        "seed": Seed,
     },
     "density": {
         "network": dict[str, Any] | None,

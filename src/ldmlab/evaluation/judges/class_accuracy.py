@@ -44,8 +44,14 @@ def class_accuracy(judge: Judge, images: ImageSet, seen: Statistics) -> Metric:
         "interval_by": "Wilson, 95 %",
         "samples": len(found),
         "real": judge.facts.held_out_accuracy,
-        "chance": float((found == wanted.roll(1)).double().mean()),
+        "chance": _chance(found, wanted, len(judge.facts.classes)),
     }
+
+
+def _chance(found: Int[Tensor, " n"], wanted: Int[Tensor, " n"], classes: int) -> float:
+    """The share if each image were asked for another one's class."""
+    shares = [torch.bincount(x, minlength=classes).double() / len(x) for x in (found, wanted)]
+    return float((shares[0] * shares[1]).sum())
 
 
 def _numbers(labels: Int[Tensor, " n"], images: ImageSet, judge: Judge) -> Int[Tensor, " n"]:
