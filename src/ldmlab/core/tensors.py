@@ -1,5 +1,7 @@
 """Small tensor helpers shared by every layer."""
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -77,3 +79,13 @@ def to_unit_range(
 def to_bytes(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Map floats in [-1, 1] to bytes in [0, 255], clipping what lies outside."""
     return image.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that name tensors by their names, types, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(bits.numpy().data)
+    return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.ranges import whole_above
 from ldmlab.data.digits import Digits
-from ldmlab.evaluation.distances import reconstruction_metrics
+from ldmlab.evaluation.metrics import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
 from ldmlab.models.drawing import check_drawn
 

@@ -16,7 +16,7 @@ from ldmlab.core.ranges import natural, positive_int, whole_above
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
 from ldmlab.data.vistas.scene import Scenes
-from ldmlab.evaluation.distances import reconstruction_metrics
+from ldmlab.evaluation.metrics import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
 from ldmlab.evaluation.vistas.metrics import (
     frechet_world,

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.vistas.materials import MASK_LABELS
 from ldmlab.data.vistas.scene import SLOTS, Scenes
-from ldmlab.evaluation.distances import check_judgeable
+from ldmlab.evaluation.metrics import check_judgeable
 from ldmlab.evaluation.vistas.networks import VistasJudge, load_segmenter
 from ldmlab.evaluation.vistas.objects import strict_objects
 
