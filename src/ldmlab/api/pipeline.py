@@ -208,7 +208,7 @@ class Pipeline:
 
     def _pixels(self, images: Picture | Sequence[Picture]) -> Tensor:
         size, channels = self.spec.image_size, self.spec.image_channels
-        return pixels_of("images", images, size, channels).to(self.model.device)
+        return pixels_of("images", images, size, channels, self.spec).to(self.model.device)
 
     def _asked(self, key: str, value: str | int | None) -> list[Batch]:
         conditioner = self.model.network.conditioner

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.experiment import build_data
+from ldmlab.apps.build.experiment import build_data, build_validation
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore
 from ldmlab.core.device import device_to_show_on
@@ -74,7 +74,7 @@ def write_card(
             evaluation: Evaluation = build(cfg.evaluation)
             metrics |= evaluation(subject, on_progress("judging"))
         if "bits_per_dim" in wanted:
-            unseen = build(cfg.data.validation)
+            unseen = build_validation(cfg, restored.spec)
             bits = BitsPerDim(**cfg.bits_per_dim)
             metrics |= bits(subject, unseen, on_progress("bits per dim"))
             if cfg.density.network is not None:

@@ -63,7 +63,10 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """What a run may not change of its training data: the files, their number, the classes."""
         classes = list(getattr(image_dataset_of(self.train), "classes", ()))
-        return {"samples": len(self.train), "classes": classes, "files": list_hash(self.train)}
+        facts = {"samples": len(self.train), "classes": classes, "files": list_hash(self.train)}
+        if self.spec.value_range is not None:
+            facts["value_range"] = [list(pair) for pair in self.spec.value_range]
+        return facts
 
     def latent_makers(self, codec: Codec, conditioner: Conditioner) -> dict[str, LatentMaker]:
         """What makes latents of each split."""
