@@ -64,10 +64,10 @@ def write_picture(image: Float[Tensor, "c h w"], spec: DataSpec, stem: Path) -> 
         return path
     import tifffile
 
-    data = io.BytesIO()
-    tifffile.imwrite(
-        data, spec.values.from_unit(image), photometric="minisblack", planarconfig="separate"
-    )
+    stored, data = spec.values.from_unit(image), io.BytesIO()
+    planes = "separate" if len(stored) > 1 else None
+    stored = stored if len(stored) > 1 else stored[0]
+    tifffile.imwrite(data, stored, photometric="minisblack", planarconfig=planes)
     with atomic_write(path) as file:
         file.write(data.getvalue())
     return path

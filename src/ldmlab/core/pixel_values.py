@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,13 @@ SET_A_RANGE = (
     "set data.value_range=[min,max], data.value_window=[centre,width] or "
     "data.value_percentile=[low,high]"
 )
+
+
+def as_value_range(pairs: Iterable[Iterable[float]] | None) -> ValueRange | None:
+    """A range out of plain lists, as JSON has them."""
+    if pairs is None:
+        return None
+    return tuple((float(low), float(high)) for low, high in pairs)
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,11 @@ class PixelValues:
         rising_pair.many(1).or_none(value_range=self.value_range)
         if self.value_range is None:
             return
-        pairs = tuple((float(low), float(high)) for low, high in self.value_range)
+        pairs = as_value_range(self.value_range)
         object.__setattr__(self, "value_range", pairs)
         if self.bits == "float":
             return
-        for low, high in pairs:
+        for low, high in pairs or ():
             if low < 0 or high > self.largest:
                 raise ValueError(
                     f"values from {low:g} to {high:g} do not fit into data.bits={self.bits}, which "

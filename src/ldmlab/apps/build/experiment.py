@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from ldmlab.apps.config.instantiate import build
 from ldmlab.autoencoding.autoencoder import Autoencoder
@@ -98,6 +99,23 @@ def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
     return autoencoder
 
 
+def build_perceptual(cfg: DictConfig, spec: DataSpec) -> nn.Module:
+    """The perceptual distance of stage one.
+
+    Raises:
+        UserError: It is none of images with so many channels.
+    """
+    distance: nn.Module = build(cfg.perceptual.distance)
+    channels = getattr(distance, "channels", None)
+    if channels is not None and spec.image_channels not in channels:
+        raise UserError(
+            f"{type(distance).__name__} compares images of {' or '.join(map(str, channels))} "
+            f"channels, and data.channels={spec.image_channels}: take perceptual=none, or a "
+            "perceptual.distance of your own"
+        )
+    return distance
+
+
 def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:
     """Stage one, ready to train."""
     from ldmlab.training.autoencoder_module import AutoencoderModule
@@ -111,7 +129,7 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
     return AutoencoderModule(
         autoencoder,
         ReconstructionLoss(
-            build(cfg.perceptual.distance),
+            build_perceptual(cfg, spec),
             stage.loss_type,
             stage.reduction,
             cfg.perceptual.weight,

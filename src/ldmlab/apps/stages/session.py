@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from ldmlab.apps.build.channel_notes import channel_notes
 from ldmlab.apps.build.experiment import build_data
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import spec_to_start_from
@@ -56,6 +57,9 @@ class Session:
         session = cls(cfg, *build_data(cfg))
         if weights := cfg.stages.diffusion.weights:
             session.spec = spec_to_start_from(weights, session.spec)
+        perceptual = cfg.perceptual.weight > 0 and cfg.stage != "diffusion"
+        for note in channel_notes(session.spec, perceptual):
+            console.print(f"data: {note}", markup=False)
         session.seconds["data"] = time.monotonic() - started
         return session
 

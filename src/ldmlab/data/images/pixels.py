@@ -135,7 +135,7 @@ class Pixels:
         values = self._fitted(found, background)
         if self.value_percentile is not None and self.measured is None:
             raise UserError(
-                "data.value_percentile is measured on the training images, which are not here"
+                "data.value_percentile is measured on training images, and none were looked at"
             )
         try:
             return self.values.to_unit(values, found.full)

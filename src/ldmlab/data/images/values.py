@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ldmlab.core.errors import UserError
 from ldmlab.data.images.decode import MAX_PIXELS, BrokenFileError, first_line, open_image, upright
 from ldmlab.data.images.medical import DICOM, is_dicom, read_dicom
 
@@ -50,6 +51,7 @@ def read_values(data: bytes, channels: int, pages: Pages = "first") -> Values:
         pages: Whether a file's pages are its channels, or only the first is meant.
 
     Raises:
+        UserError: It is DICOM, and pydicom is not installed.
         BrokenFileError: It is no image, is cut short, too large or of an unknown kind.
     """
     try:
@@ -62,7 +64,7 @@ def read_values(data: bytes, channels: int, pages: Pages = "first") -> Values:
         if data.startswith(_PNG) and data[_PNG_DEPTH] == 16 and data[_PNG_KIND] != 0:
             return _wide_png(data)
         return _pillow(data, pages)
-    except BrokenFileError:
+    except (BrokenFileError, UserError):
         raise
     except Exception as error:  # the readers raise whatever they stumble over
         raise BrokenFileError(f"cannot be decoded: {first_line(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.none import Unconditional
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_size import ImageSize, any_image_size, height_and_width, plain_size
+from ldmlab.core.pixel_values import as_value_range
 from ldmlab.interop.common.imported import Imported
 from ldmlab.interop.common.introspect import unet_options
 from ldmlab.interop.common.key_map import Renaming
@@ -78,7 +80,14 @@ def import_pipeline(folder: Path) -> Imported:
     model = LatentDiffusion(codec, network, process_of(scheduler), condition_dropout=0.0)
     leaves = leaves_of(model) | {"sampler": sampler_leaf(scheduler)}
     height, width = (side * codec.factor for side in height_and_width(size))
-    return Imported(model, leaves, spec_of(codec, conditioner, (height, width)))
+    spec = spec_of(codec, conditioner, (height, width))
+    if known := index.get("values"):
+        try:
+            pairs = as_value_range(known["value_range"])
+            spec = replace(spec, bits=known["bits"], value_range=pairs)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / 'model_index.json'}: its values are damaged") from error
+    return Imported(model, leaves, spec)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

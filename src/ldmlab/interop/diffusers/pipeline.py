@@ -24,6 +24,7 @@ from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
 from ldmlab.core.image_size import ImageSize, height_and_width, plain_size
+from ldmlab.core.pixel_values import PixelValues
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.interop.common.introspect import conditioner_options
 from ldmlab.interop.common.key_map import Renaming
@@ -34,6 +35,8 @@ from ldmlab.interop.diffusers.scheduler import scheduler_config
 from ldmlab.interop.diffusers.unet import unet_config, unet_layers
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.nn.unet import UNet
+
+EIGHT_BITS = PixelValues()
 
 
 def diffusers() -> Any:
@@ -50,7 +53,11 @@ def diffusers() -> Any:
 
 
 def write_pipeline(
-    model: LatentDiffusion, image_size: ImageSize, folder: Path, sampler: Sampler | None = None
+    model: LatentDiffusion,
+    image_size: ImageSize,
+    folder: Path,
+    sampler: Sampler | None = None,
+    values: PixelValues = EIGHT_BITS,
 ) -> None:
     """Write a model as a folder that `DiffusionPipeline.from_pretrained` loads.
 
@@ -59,6 +66,8 @@ def write_pipeline(
         image_size: Side of its images in pixels, or height and width.
         folder: Where to write; it exists and is empty.
         sampler: How the pipeline steps by default, see `scheduler_config`.
+        values: What the numbers in the files of its data mean; others than 8 bits travel with
+            the pipeline, whose `output_type="values"` gives them.
 
     Raises:
         UserError: A part has no counterpart in diffusers; the option is named.
@@ -74,12 +83,13 @@ def write_pipeline(
     normalization = None
     if isinstance(model.codec, NormalizedCodec):
         parts["vae"], normalization = to_diffusers_vae(model.codec, image_size)
-    # Diffusers' own with an autoencoder draw squares only.
-    frames = height == width or "vae" not in parts
-    if isinstance(conditioner, Unconditional) and _is_stock(model.codec) and frames:
+    # Diffusers' own draw pictures of bytes only, and with an autoencoder squares only.
+    pictures = values == EIGHT_BITS and _image_channels(model.codec) in (1, 3)
+    stock = pictures and (height == width or "vae" not in parts)
+    if isinstance(conditioner, Unconditional) and _is_stock(model.codec) and stock:
         _write_stock(parts, folder)
         return
-    if _is_published_text(model) and frames:
+    if _is_published_text(model) and stock:
         _write_published_text(parts, model.network.conditioner, folder)
         return
     if not isinstance(conditioner, Unconditional):
@@ -93,6 +103,8 @@ def write_pipeline(
         "_diffusers_version": diffusers().__version__,
         "normalization": normalization,
     }
+    if values != EIGHT_BITS:
+        index["values"] = {"bits": values.bits, "value_range": values.value_range}
     for name in ("vae", "unet", "scheduler", "conditioner"):
         library = "conditioner" if name == "conditioner" else "diffusers"
         present = name in parts
@@ -167,6 +179,12 @@ def to_exported_conditioner(conditioner: Conditioner) -> Any:
 def _filled(theirs: nn.Module, renaming: Renaming) -> nn.Module:
     theirs.load_state_dict(renaming.published(), strict=True)
     return theirs.eval()
+
+
+def _image_channels(codec: Codec) -> int:
+    if isinstance(codec, NormalizedCodec):
+        return codec.autoencoder.image_channels
+    return codec.latent_channels
 
 
 def _has_one_scale(codec: NormalizedCodec) -> bool:

@@ -1,0 +1,33 @@
+"""What the parts of an experiment do with images that are not 8 bits of red, green and blue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ldmlab.core.pixel_values import PixelValues
+from ldmlab.core.records import DataSpec
+
+
+def channel_notes(spec: DataSpec, perceptual: bool) -> Iterator[str]:
+    """A line for each part that does something of its own with them; none for usual images.
+
+    Args:
+        spec: What the models know of the data.
+        perceptual: Whether stage one has a perceptual distance.
+    """
+    channels, values = spec.image_channels, spec.values
+    if channels == 1 and perceptual:
+        yield "perceptual: the one channel is shown to the distance as red, green and blue"
+    if channels not in (1, 3):
+        shown = "the first three as red, green and blue" if channels > 3 else "the first as grey"
+        yield f"pictures of {channels} channels: {shown}; samples have all, in a TIFF each"
+    if values != PixelValues():
+        pairs = values.value_range
+        told = "0 to the largest of each file's type" if pairs is None else _told(pairs)
+        kind = "floats" if values.bits == "float" else f"{values.bits} bits"
+        yield f"values: {told} become -1 to 1, and samples are written in them with {kind}"
+
+
+def _told(pairs: tuple[tuple[float, float], ...]) -> str:
+    ranges = [f"{low:g} to {high:g}" for low, high in pairs]
+    return ranges[0] if len(ranges) == 1 else f"{'; '.join(ranges)} (of each channel)"
