@@ -16,7 +16,7 @@ from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.core.errors import UserError
-from ldmlab.core.image_size import divides, shown_size
+from ldmlab.core.image_size import divides, plain_size, shown_size
 from ldmlab.core.records import DataSpec
 from ldmlab.data.images.percentile import use_values
 from ldmlab.data.sampling.datasets import BatchDataset
@@ -60,7 +60,7 @@ def data_spec(cfg: DictConfig) -> DataSpec:
         words = (f"[unused{k}]" for k in range(data.vocabulary_size - len(SPECIALS)))
         vocabulary = (*SPECIALS, *words)
     return DataSpec(
-        data.image_size,
+        plain_size(data.image_size),
         data.channels,
         data.num_classes,
         data.num_mask_labels,
