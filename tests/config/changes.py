@@ -38,7 +38,8 @@ WORDS = (
     "l1", "l2", "trailing", "leading", "linspace", "leading_plus_one", "data", "first_entry",
     "beta", "beta_tilde", "learned", "group", "batch", "center", "random", "keep", "swap", "noise",
     "attention", "mean", "sum_pixels", "mean_pixels", "hinge", "vanilla", "add", "scale_shift",
-    "cross", "none", "pad", "channels", "bf16-mixed", "hutchinson", "exact", "warn", "gpu", "auto", "bfloat16",
+    "cross", "none", "pad", "channels",
+    "bf16-mixed", "hutchinson", "exact", "warn", "gpu", "auto", "bfloat16",
     "float16", "midpoint", "heun", "alex", "vgg", "squeeze", "RK23", "RK45",
 )  # fmt: skip
 

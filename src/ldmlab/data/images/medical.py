@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ldmlab.core.errors import UserError
-from ldmlab.data.images.decode import BrokenFileError, first_line
+from ldmlab.data.images.decode import MAX_PIXELS, BrokenFileError, first_line
 
 DICOM = "its frames are no channels"
 VOLUMES = (".nii", ".nii.gz")
@@ -45,7 +45,12 @@ def read_dicom(data: bytes) -> list[np.ndarray]:
 
     try:
         file = pydicom.dcmread(io.BytesIO(data))
+        count = int(file.Rows) * int(file.Columns) * int(file.get("NumberOfFrames", 1) or 1)
+        if count > MAX_PIXELS:
+            raise BrokenFileError(f"is too large: {count:,} pixels, {MAX_PIXELS:,} at most")
         stored = file.pixel_array
+    except BrokenFileError:
+        raise
     except Exception as error:
         raise BrokenFileError(f"cannot be decoded: {first_line(error)}") from error
     if file.get("PhotometricInterpretation") == "MONOCHROME1" and not file.PixelRepresentation:

@@ -17,6 +17,9 @@ from ldmlab.data.images.medical import DICOM, is_dicom, read_dicom
 Pages = Literal["first", "channels"]
 
 MAX_CHANNELS = 16
+MAX_VALUES = 4 * MAX_PIXELS
+"""Larger arrays are refused: a header of bytes can promise any number of them."""
+
 _NPY, _NPZ = b"\x93NUMPY", b"PK\x03\x04"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG"
@@ -103,12 +106,19 @@ def _array(data: bytes) -> np.ndarray:
         return np.asarray(arrays[name])
 
 
+def _check_pages(count: int) -> None:
+    if count > MAX_CHANNELS:
+        raise BrokenFileError(
+            f"has {count} pages, and an image has {MAX_CHANNELS} channels at most"
+        )
+
+
 def _check_header(file: Any) -> None:
     """Refuse an array that is too large before it takes memory."""
     major, _ = np.lib.format.read_magic(file)
     header = "read_array_header_1_0" if major == 1 else "read_array_header_2_0"
     shape = getattr(np.lib.format, header)(file)[0]
-    if np.prod(shape, dtype=np.float64) > MAX_PIXELS * MAX_CHANNELS:
+    if np.prod(shape, dtype=np.float64) > MAX_VALUES:
         raise BrokenFileError(f"is too large: an array of shape {shape}")
 
 
@@ -145,15 +155,17 @@ def _tiff(data: bytes, pages: Pages) -> Values | None:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        chosen = list(file.pages) if pages == "channels" else [file.pages[0]]
-        first: Any = chosen[0]
+        chosen: list[Any] = list(file.pages) if pages == "channels" else [file.pages[0]]
+        first = chosen[0]
+        _check_pages(len(chosen))
         if first.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB"):
             return None
-        if first.imagewidth * first.imagelength > MAX_PIXELS:
-            raise BrokenFileError(
-                f"is too large: {first.imagewidth} x {first.imagelength} pixels, "
-                f"{MAX_PIXELS:,} at most"
-            )
+        for page in chosen:
+            if page.size > MAX_VALUES or page.imagewidth * page.imagelength > MAX_PIXELS:
+                raise BrokenFileError(
+                    f"is too large: {page.imagewidth} x {page.imagelength} pixels, "
+                    f"{MAX_PIXELS:,} at most"
+                )
         try:
             arrays = [_tiff_planes(page) for page in chosen]
         except (ValueError, KeyError, RuntimeError) as error:
@@ -208,6 +220,7 @@ def _pillow(data: bytes, pages: Pages) -> Values:
     image = open_image(data)
     count = int(getattr(image, "n_frames", 1))
     if pages == "channels" and count > 1:
+        _check_pages(count)
         frames = []
         for number in range(count):
             image.seek(number)
