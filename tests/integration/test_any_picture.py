@@ -14,6 +14,7 @@ from PIL import Image
 from ldmlab.apps.cli import main as cli
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.runs.restore import restore
+from ldmlab.apps.stages.codec import stage_one_codec
 from ldmlab.apps.stages.session import Session
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.core.checkpoint_file import read_checkpoint
@@ -128,7 +129,12 @@ def test_4_channels_of_npy_train_an_autoencoder_with_measured_values(
     assert json.loads((folder.path / "data.json").read_text())["value_range"] == [
         list(pair) for pair in spec.value_range or ()
     ]
+    others = [*words[:-2], "data.value_range=[0,5000]", words[-1], f"codec.run={folder.path}"]
+    stage_one_codec(Session.open(compose(others)))
+    said = capsys.readouterr().err
+    assert "warning" in said and "16 bits from 0 to 5000" in said
     run = train_diffusion(Session.open(compose(words)))
+    assert "warning" not in capsys.readouterr().err
     command("sample", f"run={run.path}", "num_samples=1", f"out={tmp_path}/out")
     drawn = tifffile.imread(tmp_path / "out" / "00000.tiff")
     assert drawn.shape == (4, 16, 16) and drawn.dtype == np.uint16

@@ -64,6 +64,15 @@ class PixelValues:
                     f"hold 0 to {self.largest}: set data.bits=float, or another range"
                 )
 
+    def told(self) -> str:
+        """Both in words."""
+        kind = "floats" if self.bits == "float" else f"{self.bits} bits"
+        if self.value_range is None:
+            return f"{kind} from 0 to the largest of each file's type"
+        ranges = [f"{low:g} to {high:g}" for low, high in self.value_range]
+        each = " (of each channel)" if len(ranges) > 1 else ""
+        return f"{kind} from {', '.join(ranges)}{each}"
+
     @property
     def largest(self) -> int:
         """The largest value of whole numbers."""

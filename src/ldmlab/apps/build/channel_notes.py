@@ -22,12 +22,4 @@ def channel_notes(spec: DataSpec, perceptual: bool) -> Iterator[str]:
         shown = "the first three as red, green and blue" if channels > 3 else "the first as grey"
         yield f"pictures of {channels} channels: {shown}; samples have all, in a TIFF each"
     if values != PixelValues():
-        pairs = values.value_range
-        told = "0 to the largest of each file's type" if pairs is None else _told(pairs)
-        kind = "floats" if values.bits == "float" else f"{values.bits} bits"
-        yield f"values: {told} become -1 to 1, and samples are written in them with {kind}"
-
-
-def _told(pairs: tuple[tuple[float, float], ...]) -> str:
-    ranges = [f"{low:g} to {high:g}" for low, high in pairs]
-    return ranges[0] if len(ranges) == 1 else f"{'; '.join(ranges)} (of each channel)"
+        yield f"values: {values.told()} become -1 to 1, and samples are written in them"

@@ -54,6 +54,8 @@ class Session:
     def open(cls, cfg: DictConfig) -> Session:
         """Build the data of an experiment."""
         started = time.monotonic()
+        if cfg.data.get("value_percentile") is not None:
+            console.print("data: value_percentile is measured: each training image is read once")
         session = cls(cfg, *build_data(cfg))
         if weights := cfg.stages.diffusion.weights:
             session.spec = spec_to_start_from(weights, session.spec)
