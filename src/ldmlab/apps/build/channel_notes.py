@@ -9,11 +9,14 @@ from ldmlab.core.records import DataSpec
 
 
 def channel_notes(spec: DataSpec, perceptual: bool) -> Iterator[str]:
-    """A line for each part that does something of its own with them; none for usual images.
+    """What parts do of their own with such images.
 
     Args:
         spec: What the models know of the data.
         perceptual: Whether stage one has a perceptual distance.
+
+    Yields:
+        A line for each such part; none for usual images.
     """
     channels, values = spec.image_channels, spec.values
     if channels == 1 and perceptual:
