@@ -30,7 +30,7 @@ def others(value: Any) -> Iterator[Any]:
         for other in others(value[-1]):
             yield [*value[:-1], other]
     elif value is None:
-        yield from (7, 32, 0.5, 0.1, "a word", [1, 2], True)
+        yield from (7, 32, 0.5, 0.1, "a word", [1, 2], [1, 60], True)
 
 
 # Of every annotation with words; each key takes its own.
@@ -38,7 +38,8 @@ WORDS = (
     "l1", "l2", "trailing", "leading", "linspace", "leading_plus_one", "data", "first_entry",
     "beta", "beta_tilde", "learned", "group", "batch", "center", "random", "keep", "swap", "noise",
     "attention", "mean", "sum_pixels", "mean_pixels", "hinge", "vanilla", "add", "scale_shift",
-    "cross", "none", "bf16-mixed", "hutchinson", "exact", "warn", "gpu", "auto", "bfloat16",
+    "cross", "none", "pad", "channels",
+    "bf16-mixed", "hutchinson", "exact", "warn", "gpu", "auto", "bfloat16",
     "float16", "midpoint", "heun", "alex", "vgg", "squeeze", "RK23", "RK45",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import strategies as st
 from PIL import Image
 from tests.fuzz.harness import SPENDS, Bounds, fuzz
@@ -21,6 +22,7 @@ from ldmlab.data.images.decode import (
     decode_image,
     image_size,
 )
+from ldmlab.data.images.pixels import Pixels
 
 FORMS = (
     ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "LA"), ("PNG", "P"),
@@ -30,6 +32,8 @@ FORMS = (
 )  # fmt: skip
 # What the largest picture that is accepted may cost: RGBA twice (Pillow's), and RGB.
 PICTURE = Bounds(memory=12 * MAX_PIXELS >> 20)
+# Four values a pixel at most, of 8 bytes in the file and of 4 as they are seen, twice.
+VALUES = Bounds(memory=4 * 16 * MAX_PIXELS >> 20)
 # A label takes 8 bytes, as torch wants it, beside the file's own 4 at most.
 MASK = Bounds(memory=14 * MAX_PIXELS >> 20)
 
@@ -99,6 +103,30 @@ def read(data: bytes) -> None:
     decode_image(data)
 
 
+def stored() -> list[bytes]:
+    """Small files of many channels, pages and depths."""
+    planes = np.arange(3 * 5 * 4, dtype=np.uint16).reshape(3, 5, 4)
+    made = []
+    for options in ({}, {"planarconfig": "separate"}, {"compression": "zlib"}, {"tile": (16, 16)}):
+        file = io.BytesIO()
+        tifffile.imwrite(file, planes, photometric="minisblack", **options)
+        made.append(file.getvalue())
+    for write in (np.savez, np.savez_compressed, np.save):
+        file = io.BytesIO()
+        write(file, planes)  # type: ignore[operator]
+        made.append(file.getvalue())
+    return made
+
+
+def read_stored(data: bytes) -> None:
+    pixels = Pixels(3, "float", value_range=[0, 60])
+    for ask in (pixels.size, pixels.conversions, Pixels(3, 16, pages="channels").decode):
+        with contextlib.suppress(BrokenFileError):
+            ask(data)
+    found = pixels.decode(data)
+    assert found.shape[0] == 3 and bool(found.isfinite().all()) and float(found.abs().max()) <= 1
+
+
 def read_mask(data: bytes) -> None:
     found = LabelMap(data, 12, first=1, unlabelled=0).decode()
     assert found.ndim == 2 and int(found.min()) >= 0 and int(found.max()) <= 255
@@ -107,6 +135,12 @@ def read_mask(data: bytes) -> None:
 @pytest.mark.parametrize("spend", SPENDS)
 def test_damaged_picture_is_decoded_or_broken(spend: float) -> None:
     fuzz(read, mutated(specimens()) | headers(), (BrokenFileError,), 40, spend, PICTURE)
+
+
+@pytest.mark.parametrize("spend", SPENDS)
+def test_damaged_values_are_read_or_broken(spend: float) -> None:
+    inputs = mutated([*stored(), *specimens()]) | headers()
+    fuzz(read_stored, inputs, (BrokenFileError,), 40, spend, VALUES)
 
 
 @pytest.mark.parametrize("spend", SPENDS)

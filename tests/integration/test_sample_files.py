@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ldmlab.apps.cli.main import main
 from ldmlab.apps.commands import sample
+from ldmlab.core.records import DataSpec
 
 
 def draw(stored_run: Path, *overrides: str) -> int:
@@ -72,15 +72,15 @@ def test_interrupted_sample_leaves_whole_images(
     stored_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/whole") == 0
-    write, written = sample.save_picture, []
+    write, written = sample.write_picture, []
 
-    def interrupted(picture: Image.Image, path: Path) -> None:
+    def interrupted(image: Tensor, spec: DataSpec, stem: Path) -> Path:
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(path)
-        write(picture, path)
+        written.append(stem)
+        return write(image, spec, stem)
 
-    monkeypatch.setattr(sample, "save_picture", interrupted)
+    monkeypatch.setattr(sample, "write_picture", interrupted)
     assert draw(stored_run, "num_samples=5", "batch_size=2", f"out={tmp_path}/cut") == 130
     assert names(tmp_path / "cut") == ["00000.png", "00001.png", "00002.png"]
     for name in names(tmp_path / "cut"):
@@ -94,15 +94,15 @@ def test_sample_memory_is_constant_and_its_grid_capped(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    convert, batches, most = sample.to_pil, {}, []
+    write, batches, most = sample.write_picture, {}, []
 
-    def counted(image: Tensor) -> Any:
+    def counted(image: Tensor, spec: DataSpec, stem: Path) -> Path:
         batch = image if image._base is None else image._base
         batches[id(batch)] = weakref.ref(batch)
         most.append(sum(ref() is not None for ref in batches.values()))
-        return convert(image)
+        return write(image, spec, stem)
 
-    monkeypatch.setattr(sample, "to_pil", counted)
+    monkeypatch.setattr(sample, "write_picture", counted)
     monkeypatch.setattr(sample, "GRID", 3)
     assert draw(stored_run, "num_samples=10", "batch_size=2", f"out={tmp_path}") == 0
     assert len(most) == 10 and max(most) <= 2

@@ -63,6 +63,11 @@ INSIDE = Kind((0, 1, *_NOT_NUMBERS), (1e-9, 0.999))
 EIGHTS = Kind((0, -8, 12, *COUNT.bad), (8, 16))
 WIDTHS = Kind((*COUNT.many([1, 2]).bad, []), ([1], (1, 2)))
 FACTORS = COUNT.many([1, 2])
+SIZE = Kind((*COUNT.bad, [8], [8, 0], [8, 8, 8], "12"), (8, [8, 16], (8, 8)))
+BITS = Kind((None, 1, "", 12, "8", True), (8, 16, "float"))
+PAIR = Kind(([1, 1], [2, 1], [1], [1, 2, 3], [0, INF], [0, "1"], 1, "12"), ([0, 1], (-1.5, 2)))
+PAIRS = Kind((*([x] for x in PAIR.bad), [], 1), ([[0, 1]], ((0, 1), (2, 3))))
+WINDOW = Kind(([1, 0], [1, -2], [1], [1, NAN], 1, "12"), ([1, 2],))
 
 
 def word(*words: str) -> Kind:
@@ -133,16 +138,23 @@ TABLE: dict[str, dict[str, Kind]] = {
     "conditioning.vocabulary_making.build_vocabulary": {"size": Kind((5, *COUNT.bad), (6,))},
     "conditioning.vocabulary_making.train_vocabulary": {"size": Kind((5, *COUNT.bad), (6,))},
     "core.records.DataSpec": {
-        "image_size": COUNT, "image_channels": COUNT, "num_classes": COUNT.or_none,
-        "num_mask_labels": COUNT.or_none,
+        "image_size": SIZE, "image_channels": COUNT, "num_classes": COUNT.or_none,
+        "num_mask_labels": COUNT.or_none, "bits": BITS, "value_range": PAIRS.or_none,
     },
     "data.digits.Digits": {
         "split": word("train", "validation", "test"), "image_size": EIGHTS, "seed": NATURAL,
         "num_samples": Kind((1398, *COUNT.bad), (1, 1397)).or_none,
     },
     "data.images.dataset.ImageDataset": {"max_bad": NATURAL},
+    "data.images.pixels.Pixels": {
+        "channels": Kind((17, *COUNT.bad), (1, 16)), "bits": BITS,
+        "value_range": PAIR.or_none, "value_window": WINDOW.or_none,
+        "value_percentile": Kind(([-1, 5], [5, 101], *PAIR.bad), ([0, 100],)).or_none,
+        "pages": word("first", "channels"), "measured": PAIRS.or_none,
+    },
     "data.images.transform.Transform": {
-        "image_size": COUNT, "resized": COUNT.but(8).or_none, "crop": word("center", "random"),
+        "image_size": SIZE.but(8, [8, 16]), "resized": COUNT.but(8).or_none,
+        "crop": word("center", "random"), "resize_mode": word("crop", "pad", "squash"),
         "flip_captions": word("keep", "swap"),
         "background": Kind(
             ([0, 0], [0] * 4, [0, 0, 256], [-1, 0, 0], [0, 0, 0.5], 0, "red", None),

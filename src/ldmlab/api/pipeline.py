@@ -21,7 +21,7 @@ from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.asked import one_condition
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
-from ldmlab.core.image_grid import to_pil
+from ldmlab.core.picture_file import picture_of
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch, DataSpec
 from ldmlab.data.images.picture import Picture, pixels_of
@@ -145,7 +145,7 @@ class Pipeline:
         for first in range(0, len(conditions), batch_size):
             images = drawing.draw(conditions[first : first + batch_size], first).cpu()
             check_drawn(images, first)
-            pictures += map(to_pil, images)
+            pictures += map(self._picture, images)
         return pictures
 
     def encode(self, images: Picture | Sequence[Picture]) -> Float[Tensor, "b z h w"]:
@@ -163,7 +163,9 @@ class Pipeline:
     def decode(self, latents: Float[Tensor, "b z h w"]) -> list[Image]:
         """Pictures of latents such as `encode` gives."""
         with torch.no_grad():
-            return [to_pil(x) for x in self.model.codec.decode(latents.to(self.model.device))]
+            return [
+                self._picture(x) for x in self.model.codec.decode(latents.to(self.model.device))
+            ]
 
     def log_likelihood(
         self,
@@ -206,9 +208,19 @@ class Pipeline:
             nats = log_likelihood(denoiser, x, process.schedule, noise, tolerance=tolerance)
         return nats + x[0].numel() * math.log(unit)
 
+    def _picture(self, image: Tensor) -> Image:
+        picture = picture_of(image, self.spec.values)
+        if picture is None:
+            raise UserError(
+                f"images of {self.spec.image_channels} channels with data.bits={self.spec.bits} "
+                "are no pictures: write them with `ldmlab sample`, or take tensors from "
+                "`.model.sample`"
+            )
+        return picture
+
     def _pixels(self, images: Picture | Sequence[Picture]) -> Tensor:
         size, channels = self.spec.image_size, self.spec.image_channels
-        return pixels_of("images", images, size, channels).to(self.model.device)
+        return pixels_of("images", images, size, channels, self.spec).to(self.model.device)
 
     def _asked(self, key: str, value: str | int | None) -> list[Batch]:
         conditioner = self.model.network.conditioner

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldmlab.autoencoding.colours import COLOUR_CHANNELS, as_colours
 from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import one_of
 
@@ -17,7 +18,7 @@ Trunk = Literal["vgg", "alex", "squeeze"]
 
 
 class LPIPS(nn.Module):
-    """LPIPS (Zhang et al. 2018) of the `lpips` package, frozen.
+    """LPIPS (Zhang et al. 2018) of the `lpips` package, frozen; of colours, or of grey as such.
 
     The package holds the linear heads; torchvision downloads the trunk at first use.
 
@@ -27,6 +28,8 @@ class LPIPS(nn.Module):
     Raises:
         UserError: The trunk is not on this machine and cannot be downloaded.
     """
+
+    channels = COLOUR_CHANNELS
 
     def __init__(self, net: Trunk = "vgg") -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class LPIPS(nn.Module):
         self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b 1 1 1"]:
         """Distance of each pair of images in [-1, 1]."""
-        return self.distance(x, y)
+        return self.distance(as_colours(x), as_colours(y))
 
     def train(self, mode: bool = True) -> LPIPS:
         """Stay in evaluation mode: the heads' dropout is not for training another network."""

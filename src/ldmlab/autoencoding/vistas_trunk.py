@@ -14,6 +14,8 @@ from jaxtyping import Float
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from ldmlab.autoencoding.colours import COLOUR_CHANNELS, as_colours
+
 TRUNK_ASSET = "vistas_trunk.safetensors"
 
 _EPSILON = 1e-8
@@ -61,6 +63,8 @@ class VistasPerceptual(nn.Module):
     frozen and the module stays in evaluation mode.
     """
 
+    channels = COLOUR_CHANNELS
+
     def __init__(self) -> None:
         super().__init__()
         self.trunk = VistasTrunk()
@@ -75,19 +79,19 @@ class VistasPerceptual(nn.Module):
         return self
 
     def forward(
-        self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]
+        self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b 1 1 1"]:
         """Distance of each pair of images.
 
         Args:
-            x: Pixels in [-1, 1]; sides that 4 divides.
+            x: Pixels in [-1, 1] of 3 channels, or of 1 that stands for all; sides that 4 divides.
             y: Pixels in [-1, 1], of the same shape.
 
         Returns:
             Distances from 0 (equal) to 2; the same for (x, y) and (y, x).
         """
         total = x.new_zeros(len(x), 1, 1, 1)
-        for a, b in zip(self.trunk(x), self.trunk(y), strict=True):
+        for a, b in zip(self.trunk(as_colours(x)), self.trunk(as_colours(y)), strict=True):
             difference = (_unit(a) - _unit(b)).square().sum(dim=1, keepdim=True)
             total = total + difference.mean(dim=(2, 3), keepdim=True)
         return total / len(self.trunk.widths)

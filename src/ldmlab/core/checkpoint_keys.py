@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import plain_size
+from ldmlab.core.pixel_values import as_value_range
 from ldmlab.core.records import DataSpec
 
 
@@ -25,6 +27,8 @@ def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
     metadata = dict(checkpoint["metadata"]["spec"])
     if metadata["vocabulary"] is not None:
         metadata["vocabulary"] = tuple(metadata["vocabulary"])
+    metadata["image_size"] = plain_size(metadata["image_size"])
+    metadata["value_range"] = as_value_range(metadata.get("value_range"))
     return DataSpec(**metadata)
 
 

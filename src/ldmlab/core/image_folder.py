@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ldmlab.core.errors import UserError
 
-_OURS = re.compile(r"(\d{5,}|grid)\.png")
+_OURS = re.compile(r"(\d{5,}|grid)\.(png|tiff)")
 
 
 @contextmanager

@@ -19,8 +19,9 @@ _LINES = 8  # of a caption: one of a web page's length would make a tower of the
 
 
 def to_pil(image: Float[Tensor, "c h w"]) -> Image.Image:
-    """A picture of one image in [-1, 1] with one or three channels."""
-    pixels = to_bytes(image).cpu().movedim(0, -1).numpy()
+    """A picture of one image in [-1, 1]: of its first channel, or of its first three as colours."""
+    shown = image[:3] if len(image) >= 3 else image[:1]
+    pixels = to_bytes(shown).cpu().movedim(0, -1).numpy()
     return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
 
 

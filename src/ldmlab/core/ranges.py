@@ -106,7 +106,7 @@ def above(low: float, of: str = "") -> Range:
 def one_of(words: Any) -> Range:
     """The words of a Literal type."""
     *others, last = get_args(words)
-    return Range(f"{', '.join(others)} or {last}", lambda x: x in (*others, last))
+    return Range(f"{', '.join(map(str, others))} or {last}", lambda x: x in (*others, last))
 
 
 def _shown(low: float, of: str) -> str:
@@ -116,6 +116,10 @@ def _shown(low: float, of: str) -> str:
 positive_int = whole_above(0)
 natural = Range("a whole number from 0 up", lambda x: _is_whole(x) and x >= 0)
 finite = Range("a finite number", _is_finite)
+rising_pair = Range(
+    "a list of two numbers, the first below the second",
+    lambda x: finite.many(2, 2).holds(x) and x[0] < x[1],
+)
 positive = above(0)
 non_negative = at_least(0)
 probability = Range("a number from 0 to 1", lambda x: _is_finite(x) and 0 <= x <= 1)

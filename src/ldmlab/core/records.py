@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ldmlab.core.image_size import ImageSize, any_image_size, height_and_width, plain_size
+from ldmlab.core.pixel_values import Bits, PixelValues, ValueRange
 from ldmlab.core.ranges import positive_int
 
 UNLABELLED = 255
@@ -155,22 +157,45 @@ class DataSpec:
     """What a model must know of its data, and all that it must know to be built again without it.
 
     Attributes:
-        image_size: Height and width of the images, in pixels.
+        image_size: Side of the images in pixels; height and width where they are no squares.
         image_channels: Channels of the images.
         num_classes: Number of classes; None where the data has none.
         num_mask_labels: Number of segmentation labels; None where the data has none.
         vocabulary: Tokens of the captions; None where the data has none.
+        bits: Of the values in files, 8, 16 or `float`.
+        value_range: The values that are -1 and 1 to the model, of all channels or of each; None
+            for 0 and the largest of the type.
     """
 
-    image_size: int
+    image_size: ImageSize
     image_channels: int
     num_classes: int | None = None
     num_mask_labels: int | None = None
     vocabulary: tuple[str, ...] | None = None
+    bits: Bits = 8
+    value_range: ValueRange | None = None
 
     def __post_init__(self) -> None:
-        positive_int(image_size=self.image_size, image_channels=self.image_channels)
+        any_image_size(image_size=self.image_size)
+        positive_int(image_channels=self.image_channels)
         positive_int.or_none(num_classes=self.num_classes, num_mask_labels=self.num_mask_labels)
+        object.__setattr__(self, "image_size", plain_size(self.image_size))
+        object.__setattr__(self, "value_range", self.values.value_range)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of the images, in pixels."""
+        return height_and_width(self.image_size)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its images are pictures as any: 8 bits of grey or of colours."""
+        return self.image_channels in (1, 3) and self.values == PixelValues()
+
+    @property
+    def values(self) -> PixelValues:
+        """What the numbers in the images' files mean."""
+        return PixelValues(self.bits, self.value_range)
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,11 @@ class DigitsEvaluation(Evaluation):
 
     def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:
         """Reconstruction, and class accuracy where there is a class to ask for."""
-        if subject.spec.image_channels != 1:
+        size = subject.spec.image_size
+        if subject.spec.image_channels != 1 or not isinstance(size, int):
             raise UserError("evaluation=digits judges digits only; choose another evaluation")
         from sklearn.svm import SVC
 
-        size = subject.spec.image_size
         train, test = Digits("train", size), Digits("test", size)
         known = train.__getitems__(list(range(len(train))))
         asked = test.__getitems__(list(range(min(self.num_samples, len(test)))))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.pixel_values import PixelValues
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.ranges import one_of, positive, positive_int
 from ldmlab.core.records import Batch
@@ -136,7 +137,7 @@ def values_of(
     are draws of the codec's posterior.
 
     Raises:
-        UserError: The batch has no images.
+        UserError: The batch has no images, or they are no bytes.
     """
     if batch.image is None:
         raise UserError("bits_per_dim needs images: this data has none")
@@ -144,6 +145,11 @@ def values_of(
     z = moments.mean + moments.std * noise.normal(moments.mean)
     if subject.model.codec.learned:
         return z, z, 1.0
+    if subject.spec.values != PixelValues():
+        raise UserError(
+            "bits_per_dim of a model of pixels counts bytes from 0 to 255, and this data has other "
+            "values: leave it out with metrics=[judge]"
+        )
     return z, z + (2 * noise.uniform(z) - 1) * HALF_BYTE, 2 * HALF_BYTE
 
 

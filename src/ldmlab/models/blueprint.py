@@ -71,8 +71,8 @@ class Blueprint:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latents."""
-        side = self.spec.image_size // self.codec.factor
-        return self.codec.latent_channels, side, side
+        height, width = (side // self.codec.factor for side in self.spec.frame)
+        return self.codec.latent_channels, height, width
 
     @cached_property
     def parameters(self) -> dict[str, int]:
@@ -113,9 +113,7 @@ class Blueprint:
     def calls(self) -> dict[str, Callable[[], Any]]:
         """A forward pass of each part for one image: encode, decode, conditioner, unet."""
         calls: dict[str, Callable[[], Any]] = {}
-        image = torch.empty(
-            1, self.spec.image_channels, *(self.spec.image_size,) * 2, device="meta"
-        )
+        image = torch.empty(1, self.spec.image_channels, *self.spec.frame, device="meta")
         latent = torch.empty(1, *self.latent_shape, device="meta")
         if (ae := self.autoencoder) is not None:
             calls["encode"] = lambda: ae.encode(image).moments()
@@ -131,11 +129,11 @@ class Blueprint:
 
     def _example(self) -> Batch:
         """One sample with every kind of condition; conditioners check its values."""
-        size, channels = self.spec.image_size, self.spec.image_channels
+        frame, channels = self.spec.frame, self.spec.image_channels
         return Batch(
             index=torch.zeros(1, dtype=torch.long),
-            image=torch.zeros(1, channels, size, size),
+            image=torch.zeros(1, channels, *frame),
             label=torch.zeros(1, dtype=torch.long),
-            mask=torch.zeros(1, size, size, dtype=torch.long),
+            mask=torch.zeros(1, *frame, dtype=torch.long),
             caption=("",),
         )

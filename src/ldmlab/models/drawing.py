@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import ImageSize
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, DataSpec
 from ldmlab.core.tensors import first_not_finite
@@ -47,7 +48,7 @@ def start_of(image: Picture | None, inpaint: Picture | None, spec: DataSpec) -> 
         if inpaint is not None:
             raise UserError("inpaint= names what to paint anew of a picture: give image= too")
         return None
-    pixels = pixels_of("image", image, spec.image_size, spec.image_channels)
+    pixels = pixels_of("image", image, spec.image_size, spec.image_channels, spec)
     if inpaint is None:
         return Start(pixels, None)
     white = pixels_of("inpaint", inpaint, spec.image_size, 1)
@@ -78,7 +79,7 @@ class Drawing:
 
     Attributes:
         model: The model.
-        image_size: Height and width in pixels; without effect where there is a start.
+        image_size: Side in pixels, or height and width; without effect where there is a start.
         sampler: The steps from noise to data.
         guidance: How the condition is strengthened.
         seed: Row k of all noise depends on it and on k.
@@ -91,7 +92,7 @@ class Drawing:
     """
 
     model: LatentDiffusion
-    image_size: int | tuple[int, int]
+    image_size: ImageSize
     sampler: Sampler
     guidance: Guidance | None = None
     seed: int = 0

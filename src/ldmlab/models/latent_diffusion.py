@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
+from ldmlab.core.image_size import ImageSize, height_and_width
 from ldmlab.core.random import Noise
 from ldmlab.core.ranges import probability
 from ldmlab.core.records import Batch, Conditioning, LossTerms, Prediction
@@ -107,7 +108,7 @@ class LatentDiffusion(nn.Module):
     def sample(
         self,
         conditions: Batch,
-        image_size: int | tuple[int, int],
+        image_size: ImageSize,
         sampler: Sampler,
         noise: Noise,
         guidance: Guidance | None = None,
@@ -117,7 +118,7 @@ class LatentDiffusion(nn.Module):
 
         Args:
             conditions: A batch without images; its length is the number of samples.
-            image_size: Height and width in pixels, multiples of the codec's factor.
+            image_size: Side in pixels, or height and width, multiples of the codec's factor.
             sampler: The steps from noise to data.
             noise: Row k of everything random belongs to sample k.
             guidance: How to strengthen the condition; the model as trained by default.
@@ -175,13 +176,13 @@ class LatentDiffusion(nn.Module):
         self,
         denoiser: Denoiser,
         count: int,
-        image_size: int | tuple[int, int],
+        image_size: ImageSize,
         sampler: Sampler,
         noise: Noise,
         on_step: OnStep | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Carry noise to images with a denoiser of `count` latents; otherwise as `sample`."""
-        height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+        height, width = height_and_width(image_size)
         factor = self.codec.factor
         timesteps = sampler.timesteps(self.process.schedule)
         like = torch.empty(

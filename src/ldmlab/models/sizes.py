@@ -43,9 +43,7 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
             "channels": channels,
             "height": height,
             "width": width,
-            "values_in_an_image": math.prod(
-                (blueprint.spec.image_channels, *(blueprint.spec.image_size,) * 2)
-            ),
+            "values_in_an_image": math.prod((blueprint.spec.image_channels, *blueprint.spec.frame)),
             "values_in_a_latent": math.prod(blueprint.latent_shape),
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import torch
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import ImageSize, height_and_width
 from ldmlab.core.records import Batch
 from ldmlab.data.images.dataset import image_dataset_of
 from ldmlab.data.images.source import identity_of
@@ -40,13 +42,13 @@ class LatentMaker:
 
     Attributes:
         images: The split.
-        image_size: Side of its images in pixels.
+        image_size: Side of its images in pixels, or height and width.
         codec: Images to latents, normalised.
         conditioner: What the frozen part of the condition is computed with, too.
     """
 
     images: BatchDataset
-    image_size: int
+    image_size: ImageSize
     codec: Codec
     conditioner: Conditioner
 
@@ -66,7 +68,7 @@ class LatentMaker:
             crops: Random crops kept of each image, where the data is cropped at random; None for
                 a split that is seen without augmentation.
         """
-        side = self.image_size // self.codec.factor
+        height, width = (side // self.codec.factor for side in height_and_width(self.image_size))
         pictures = image_dataset_of(self.images)
         variants = Variants()
         if pictures is not None and crops is not None:
@@ -80,7 +82,7 @@ class LatentMaker:
             preprocessing=preprocessing,
             samples=list_hash(self.images),
             num_samples=len(self.images),
-            latent_shape=(codec.latent_channels, side, side),
+            latent_shape=(codec.latent_channels, height, width),
             variants=variants,
             dtype=dtype,
             shard_size=shard_size,
@@ -192,9 +194,9 @@ class LatentMaker:
             ) from error
 
 
-def encoded_at_once(image_size: int) -> int:
+def encoded_at_once(image_size: ImageSize) -> int:
     """How many images a codec takes at once: as many pixels as 250 images of 32 x 32."""
-    return max(1, _ENCODED_PIXELS // image_size**2)
+    return max(1, _ENCODED_PIXELS // math.prod(height_and_width(image_size)))
 
 
 def normalize_like(codec: Codec, folder: Path) -> None:

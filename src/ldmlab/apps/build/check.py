@@ -10,6 +10,7 @@ from ldmlab.apps.build.experiment import build_lr_schedule, build_optimizer
 from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.config.instantiate import build
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import shown_size
 from ldmlab.core.records import DataSpec
 from ldmlab.models.blueprint import Blueprint
 
@@ -23,10 +24,10 @@ def _check_patches(cfg: DictConfig, discriminator: nn.Module, spec: DataSpec) ->
     discriminator.train(False)  # a single image has statistics of its own
     try:
         with torch.device("meta"):
-            discriminator(torch.zeros(2, spec.image_channels, spec.image_size, spec.image_size))
+            discriminator(torch.zeros(2, spec.image_channels, *spec.frame))
     except RuntimeError as error:
         raise UserError(
-            f"images of data.image_size={spec.image_size} pixels are too small for the "
+            f"images of data.image_size={shown_size(spec.image_size)} pixels are too small for the "
             f"discriminator of {cfg.discriminator.discriminator.get('num_layers')} layers: lower "
             "discriminator.discriminator.num_layers, or take discriminator=none"
         ) from error

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from ldmlab.apps.config.instantiate import build
 from ldmlab.autoencoding.autoencoder import Autoencoder
@@ -15,7 +16,9 @@ from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.vocabulary import SPECIALS
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import divides, plain_size, shown_size
 from ldmlab.core.records import DataSpec
+from ldmlab.data.images.percentile import use_values
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.models.latent_diffusion import ConditionalNetwork, LatentDiffusion
@@ -57,8 +60,25 @@ def data_spec(cfg: DictConfig) -> DataSpec:
         words = (f"[unused{k}]" for k in range(data.vocabulary_size - len(SPECIALS)))
         vocabulary = (*SPECIALS, *words)
     return DataSpec(
-        data.image_size, data.channels, data.num_classes, data.num_mask_labels, vocabulary
+        plain_size(data.image_size),
+        data.channels,
+        data.num_classes,
+        data.num_mask_labels,
+        vocabulary,
+        data.get("bits", 8),
     )
+
+
+def build_validation(cfg: DictConfig, spec: DataSpec) -> BatchDataset:
+    """Validation data alone, read as a model's training data was.
+
+    Args:
+        cfg: The configuration.
+        spec: What the model knows of its data.
+    """
+    data: BatchDataset = build(cfg.data.validation)
+    use_values(data, spec.value_range)
+    return data
 
 
 def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
@@ -70,12 +90,30 @@ def build_autoencoder(cfg: DictConfig, spec: DataSpec) -> Autoencoder:
     autoencoder: Autoencoder = build(
         cfg.autoencoder, bottleneck=build(cfg.bottleneck), image_channels=spec.image_channels
     )
-    if spec.image_size % autoencoder.factor:
+    if not divides(spec.image_size, autoencoder.factor):
         raise UserError(
-            f"data.image_size={spec.image_size} does not divide by {autoencoder.factor}, by which "
-            "the autoencoder makes images smaller: change it, or shorten autoencoder.channel_mult"
+            f"data.image_size={shown_size(spec.image_size)} does not divide by "
+            f"{autoencoder.factor}, by which the autoencoder makes images smaller: change it, or "
+            "shorten autoencoder.channel_mult"
         )
     return autoencoder
+
+
+def build_perceptual(cfg: DictConfig, spec: DataSpec) -> nn.Module:
+    """The perceptual distance of stage one.
+
+    Raises:
+        UserError: It is none of images with so many channels.
+    """
+    distance: nn.Module = build(cfg.perceptual.distance)
+    channels = getattr(distance, "channels", None)
+    if channels is not None and spec.image_channels not in channels:
+        raise UserError(
+            f"{type(distance).__name__} compares images of {' or '.join(map(str, channels))} "
+            f"channels, and data.channels={spec.image_channels}: take perceptual=none, or a "
+            "perceptual.distance of your own"
+        )
+    return distance
 
 
 def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModule:
@@ -91,7 +129,7 @@ def build_autoencoder_module(cfg: DictConfig, spec: DataSpec) -> AutoencoderModu
     return AutoencoderModule(
         autoencoder,
         ReconstructionLoss(
-            build(cfg.perceptual.distance),
+            build_perceptual(cfg, spec),
             stage.loss_type,
             stage.reduction,
             cfg.perceptual.weight,
@@ -158,10 +196,11 @@ def build_network(
         vector_dim=conditioner.vector_dim,
     )
     divisor = codec.factor * getattr(backbone, "factor", 1)  # a network of any size has none
-    if spec.image_size % divisor:
+    if not divides(spec.image_size, divisor):
         raise UserError(
-            f"images of {spec.image_size} pixels do not divide by {divisor} (codec {codec.factor} "
-            f"x U-Net levels): change data.image_size, or shorten network.channel_mult"
+            f"images of {shown_size(spec.image_size)} pixels do not divide by {divisor} (codec "
+            f"{codec.factor} x U-Net levels): change data.image_size, or shorten "
+            "network.channel_mult"
         )
     return ConditionalNetwork(backbone, conditioner)
 

@@ -20,6 +20,7 @@ from ldmlab.core.image_grid import save_picture
 from ldmlab.core.terminal import console, next_line, progress
 from ldmlab.data.images.dataset import ImageDataset
 from ldmlab.data.images.inspect import inspect
+from ldmlab.data.images.percentile import settle_values
 from ldmlab.data.images.preview import preview
 from ldmlab.data.images.report import Report
 from ldmlab.data.sampling.datasets import BatchDataset
@@ -86,6 +87,7 @@ def _check(cfg: DictConfig) -> None:
     cfg.budget = None  # nothing is trained
     cfg = planned(cfg, typed_overrides())
     splits = {split: build(cfg.data[split]) for split in ("train", "validation")}
+    settle_values(splits["train"], splits["validation"], cfg.data.limit)
     out = _new_folder(cfg)
     reports: dict[str, Report] = {}
     earlier: dict[bytes, str] = {}

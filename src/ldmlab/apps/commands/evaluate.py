@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.experiment import build_data
+from ldmlab.apps.build.experiment import build_data, build_validation
 from ldmlab.apps.commands.evaluate_run import measure_codec, measure_model
 from ldmlab.apps.commands.evaluate_sets import print_metrics, run_on_sets
 from ldmlab.apps.config.instantiate import build
@@ -96,7 +96,7 @@ def write_card(
             evaluation: Evaluation = build(cfg.evaluation)
             metrics |= evaluation(subject, on_progress("judging"))
         if BITS_PER_DIM in wanted:
-            unseen = build(cfg.data.validation)
+            unseen = build_validation(cfg, restored.spec)
             bits = BitsPerDim(**cfg.bits_per_dim)
             metrics |= bits(subject, unseen, on_progress("bits per dim"))
             if cfg.density.network is not None:

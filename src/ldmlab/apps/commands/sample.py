@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
+from ldmlab.apps.build.experiment import build_validation
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
@@ -15,7 +16,8 @@ from ldmlab.conditioning.asked import asked_conditions, one_condition, read_prom
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_folder import image_folder
-from ldmlab.core.image_grid import picture_grid, save_picture, to_pil
+from ldmlab.core.image_grid import picture_grid, save_picture
+from ldmlab.core.picture_file import write_picture
 from ldmlab.core.records import Batch
 from ldmlab.core.terminal import console
 from ldmlab.data.sampling.datasets import Cycle
@@ -48,7 +50,7 @@ def run(cfg: DictConfig) -> None:
             images = drawing.draw(part, first).cpu()
             check_drawn(images, first)
             for k, image in enumerate(images, first):
-                save_picture(to_pil(image), out / f"{k:05d}.png")
+                write_picture(image, restored.spec, out / f"{k:05d}")
             shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
             captions += part.caption or ()
         grid = picture_grid(torch.stack(shown), captions[: len(shown)] or None)
@@ -67,7 +69,7 @@ def _conditions(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
     labels = [cfg.labels] if isinstance(cfg.labels, int) else list(cfg.labels or ())
     conditioner = restored.model.network.conditioner
     asked = asked_conditions(conditioner, prompts, labels, cfg.num_samples)
-    return Cycle(build(cfg.data.validation), cfg.num_samples) if asked is None else asked
+    return Cycle(build_validation(cfg, restored.spec), cfg.num_samples) if asked is None else asked
 
 
 def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) -> Drawing:

@@ -28,6 +28,18 @@ _IRRELEVANT = (
     "stages.*.accumulate_grad_batches",
 )  # fmt: skip
 
+# Keys that came later: at these values a run is the one that it was without them.
+_PIXELS = {
+    "_target_": "ldmlab.data.images.pixels.Pixels", "channels": 3, "bits": 8, "value_range": None,
+    "value_window": None, "value_percentile": None, "pages": "first",
+}  # fmt: skip
+_LATER: dict[str, Any] = {
+    "data.bits": 8,
+    "data.value_range": None, "data.value_window": None, "data.value_percentile": None,
+    "data.pages": "first", "data.resize_mode": "crop",
+    "data.*.transform.resize_mode": "crop", "data.*.transform.pixels": _PIXELS,
+}  # fmt: skip
+
 
 def run_id(stage_config: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that name a stage's resolved configuration.
@@ -83,6 +95,8 @@ def identifying(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if any(fnmatchcase(name, pattern) for pattern in _IRRELEVANT):
+            continue
+        if any(fnmatchcase(name, key) and value == usual for key, usual in _LATER.items()):
             continue
         if isinstance(value, Mapping):
             inner = identifying(value, f"{name}.")

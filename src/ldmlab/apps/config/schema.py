@@ -23,7 +23,8 @@ from ldmlab.core.arguments import (
     check_kinds,
 )
 from ldmlab.core.errors import UserError
-from ldmlab.core.ranges import Range
+from ldmlab.core.image_size import any_image_size
+from ldmlab.core.ranges import Range, rising_pair
 from ldmlab.evaluation.names import METRICS
 
 Devices = Annotated[
@@ -40,6 +41,7 @@ Strategy = Annotated[
 # Not 16-mixed: fused optimisers unscale gradients inside their step, after they were clipped.
 # Not 64-true: Lightning converts a batch field by field, and a frozen record refuses.
 Precision = Literal["32-true", "bf16-mixed"]
+Pair = Annotated[list[float], rising_pair]
 Multiple = Annotated[int, Range("a multiple of 8", lambda x: x > 0 and x % 8 == 0)]
 Metrics = Annotated[
     list[Literal[METRICS]],  # type: ignore[valid-type]
@@ -142,8 +144,12 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "images": Name | None,
         "masks": Name | None,
         "captions": Name | None,
-        "image_size": PositiveInt,
+        "image_size": Annotated[int | list[int], any_image_size],
         "channels": PositiveInt,
+        "bits": Literal[8, 16, "float"],
+        "value_range": Pair | None,
+        "value_window": list[float] | None,
+        "value_percentile": Pair | None,
         "num_classes": PositiveInt | None,
         "num_mask_labels": PositiveInt | None,
         "vocabulary": str | None,

@@ -40,4 +40,5 @@ def export_run(run: str | Path, folder: Path, to: str, trust: Sequence[str] = ()
         return
     from ldmlab.interop.diffusers.pipeline import write_pipeline
 
-    write_pipeline(restored.model, restored.spec.image_size, folder, build(cfg.sampler))
+    spec = restored.spec
+    write_pipeline(restored.model, spec.image_size, folder, build(cfg.sampler), spec.values)

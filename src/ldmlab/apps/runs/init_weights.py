@@ -30,7 +30,7 @@ def spec_to_start_from(run: str | Path, spec: DataSpec) -> DataSpec:
             f"stages.diffusion.weights={run} was trained on images of {known.image_channels} "
             f"channels and this data has {spec.image_channels}: choose other data"
         )
-    return replace(known, image_size=spec.image_size)
+    return replace(known, image_size=spec.image_size, bits=spec.bits, value_range=spec.value_range)
 
 
 def start_network(network: nn.Module, run: str | Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -12,7 +14,7 @@ from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
-from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights
+from ldmlab.core.checkpoint_keys import autoencoder_weights, codec_weights, spec_in
 from ldmlab.core.device import device_of
 from ldmlab.core.errors import UserError
 from ldmlab.data.sampling.datasets import Subset, in_order
@@ -42,6 +44,7 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
     path = _own_stage_one(cfg) if cfg.codec.run is None else cfg.codec.run
     misfit = f"codec.run={path} is another autoencoder than this configuration's"
     checkpoint = read_checkpoint(find_checkpoint(path))
+    _compare_values(session, path, checkpoint)
     state = checkpoint["state_dict"]
     if whole := codec_weights(state):
         load_weights(codec, whole, misfit)
@@ -49,6 +52,18 @@ def stage_one_codec(session: Session) -> tuple[Codec, bool]:
     _check_finished(cfg, path, int(state["steps"]), checkpoint["metadata"].get("max_steps", 0))
     load_weights(codec.autoencoder, autoencoder_weights(state, f"codec.run={path}"), misfit)
     return codec, False
+
+
+def _compare_values(session: Session, path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Say where an autoencoder has learnt from other values: what is dark to it may be bright."""
+    if "spec" not in checkpoint["metadata"]:
+        return
+    known, now = spec_in(checkpoint).values, session.spec.values
+    if known != now:
+        console.print(
+            f"[yellow]warning:[/] codec.run={path} was trained on {known.told()}, and this data is "
+            f"read as {now.told()}: name the same data.value_range for both"
+        )
 
 
 def _check_finished(cfg: DictConfig, path: str | Path, step: int, goal: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from ldmlab.apps.build.channel_notes import channel_notes
 from ldmlab.apps.build.experiment import build_data
 from ldmlab.apps.runs.folder import RunFolder
 from ldmlab.apps.runs.init_weights import spec_to_start_from
@@ -53,9 +54,14 @@ class Session:
     def open(cls, cfg: DictConfig) -> Session:
         """Build the data of an experiment."""
         started = time.monotonic()
+        if cfg.data.get("value_percentile") is not None:
+            console.print("data: value_percentile is measured: each training image is read once")
         session = cls(cfg, *build_data(cfg))
         if weights := cfg.stages.diffusion.weights:
             session.spec = spec_to_start_from(weights, session.spec)
+        perceptual = cfg.perceptual.weight > 0 and cfg.stage != "diffusion"
+        for note in channel_notes(session.spec, perceptual):
+            console.print(f"data: {note}", markup=False)
         session.seconds["data"] = time.monotonic() - started
         return session
 
@@ -63,7 +69,10 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """What a run may not change of its training data: the files, their number, the classes."""
         classes = list(getattr(image_dataset_of(self.train), "classes", ()))
-        return {"samples": len(self.train), "classes": classes, "files": list_hash(self.train)}
+        facts = {"samples": len(self.train), "classes": classes, "files": list_hash(self.train)}
+        if self.spec.value_range is not None:
+            facts["value_range"] = [list(pair) for pair in self.spec.value_range]
+        return facts
 
     def latent_makers(self, codec: Codec, conditioner: Conditioner) -> dict[str, LatentMaker]:
         """What makes latents of each split."""

@@ -112,7 +112,7 @@ def _latents(
     if cfg.data.in_memory:
         device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
         return makers["train"].held(device), session.validation
-    latent = (codec.latent_channels, *(session.spec.image_size // codec.factor,) * 2)
+    latent = (codec.latent_channels, *(side // codec.factor for side in session.spec.frame))
     size = 2 * 4 * math.prod(latent) * len(session.train) / 2**30
     console.print(
         f"diffusion: {len(session.train):,} images are encoded as training meets them; "

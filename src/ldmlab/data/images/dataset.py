@@ -13,9 +13,9 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.random import derive_seed
 from ldmlab.core.ranges import natural
 from ldmlab.core.records import Batch
-from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.images.bad_samples import BadSamples
 from ldmlab.data.images.decode import BrokenFileError
+from ldmlab.data.images.pixels import unit_range
 from ldmlab.data.images.source import ImageSource, Sample
 from ldmlab.data.images.transform import Example, Transform
 from ldmlab.data.sampling.block_shuffle import Blocks
@@ -37,15 +37,17 @@ class ImageDataset(Dataset[Batch]):
         UserError: The source is empty.
     """
 
-    channels = 3
-
     def __init__(self, source: ImageSource, transform: Transform, max_bad: int = 0) -> None:
         natural(max_bad=max_bad)
         if not len(source):
             raise UserError(f"{_where(source)} holds no samples; look at data.root")
         self.source, self.transform = source, transform
-        self.image_size = transform.image_size
         self.bad_samples = BadSamples(len(source), max_bad, _where(source))
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.transform.pixels.channels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,14 +82,15 @@ class ImageDataset(Dataset[Batch]):
         Raises:
             UserError: Too many of the data set's samples are broken.
         """
-        image = torch.empty(len(indices), self.channels, self.image_size, self.image_size)
+        frame = self.transform.frame
+        image = torch.empty(len(indices), self.channels, frame.height, frame.width)
         labels: list[int] = []
         masks: list[Tensor] = []
         captions: list[str] = []
         for row, index in zip(image, indices, strict=True):
             sample, seen = self._load(index)
             # One at a time: a whole batch of floats leaves the processor's cache at each pass.
-            to_unit_range(seen.image, out=row)
+            unit_range(seen.image, out=row)
             if sample.label is not None:
                 labels.append(sample.label)
             if seen.mask is not None:

@@ -21,7 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF
 """What Pillow may open, as far as it can; others start programs (EPS) or are no pictures."""
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .jp2 .avif .npy".split()
+    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .jp2 .avif "
+    ".npy .npz .dcm .nii .nii.gz".split()
 )  # of files taken for images
 
 MAX_PIXELS = 89_478_485
@@ -65,7 +66,7 @@ def decode_image(
     """
     if data.startswith(_NPY):
         return _from_npy(data)
-    image = _open(data)
+    image = open_image(data)
     try:
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             size = image.size
@@ -73,15 +74,15 @@ def decode_image(
                 _draft(image, _OVERSAMPLING * min_side)
             if image.size == size and image.getexif().get(_ORIENTATION, 1) == 1:
                 return _from_jpeg(data)
-        return _from_pillow(_to_rgb(_upright(image), tuple(background)))
+        return _from_pillow(_to_rgb(upright(image), tuple(background)))
     except BrokenFileError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever they stumble over
-        raise BrokenFileError(f"cannot be decoded: {_first_line(error)}") from error
+        raise BrokenFileError(f"cannot be decoded: {first_line(error)}") from error
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Width and height as the file tells them, in pixels.
+    """Width and height of the upright image as the file tells them, in pixels.
 
     Raises:
         BrokenFileError: It is no image.
@@ -89,7 +90,9 @@ def image_size(data: bytes) -> tuple[int, int]:
     if data.startswith(_NPY):
         _, height, width = _from_npy(data).shape
         return width, height
-    return _open(data).size
+    image = open_image(data)
+    turned = _orientation(image) >= 5
+    return image.size[::-1] if turned else image.size
 
 
 def conversions(data: bytes) -> list[str]:
@@ -100,7 +103,7 @@ def conversions(data: bytes) -> list[str]:
     """
     if data.startswith(_NPY):
         return []
-    image = _open(data)
+    image = open_image(data)
     found = []
     if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
         found.append("grey to three equal channels")
@@ -146,7 +149,7 @@ class LabelMap:
         Raises:
             BrokenFileError: It is no label map, or has a label out of range.
         """
-        image = _open(self.data)
+        image = open_image(self.data)
         if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
             raise BrokenFileError(
                 f"is a mask in colours (mode {image.mode}): a mask holds one label a pixel, "
@@ -155,7 +158,7 @@ class LabelMap:
         try:
             values = torch.from_numpy(np.array(image).astype(np.int64))
         except Exception as error:
-            raise BrokenFileError(f"cannot be decoded: {_first_line(error)}") from error
+            raise BrokenFileError(f"cannot be decoded: {first_line(error)}") from error
         labels = values - self.first
         labels[values == self.unlabelled] = UNLABELLED
         wrong = ((labels < 0) | (labels >= self.num_labels)) & (values != self.unlabelled)
@@ -194,14 +197,18 @@ def one_line(text: str) -> str:
     return " ".join(whole.replace("\0", " ").split())
 
 
-def _open(data: bytes) -> Image.Image:
-    """The header of an image."""
+def open_image(data: bytes) -> Image.Image:
+    """The header of an image.
+
+    Raises:
+        BrokenFileError: It is none, or too large.
+    """
     if not data:
         raise BrokenFileError("is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=_openable())
     except Image.DecompressionBombError as error:
-        raise BrokenFileError(f"is too large: {_first_line(error)}") from error
+        raise BrokenFileError(f"is too large: {first_line(error)}") from error
     except Exception as error:
         raise BrokenFileError(f"is no whole image; it starts with {data[:12]!r}") from error
     width, height = image.size
@@ -221,7 +228,7 @@ def _draft(image: Image.Image, side: int) -> None:
     image.draft(None, (side, side))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """The image as its camera was held, where that is told."""
     image.load()
     try:
@@ -237,7 +244,7 @@ def _from_jpeg(data: bytes) -> UInt8[Tensor, "3 h w"]:
 
         return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
     except (ImportError, RuntimeError):  # torchvision goes without decoders some day, or with less
-        return _from_pillow(_open(data).convert("RGB"))
+        return _from_pillow(open_image(data).convert("RGB"))
 
 
 def _from_pillow(image: Image.Image) -> UInt8[Tensor, "3 h w"]:
@@ -248,7 +255,7 @@ def _from_npy(data: bytes) -> UInt8[Tensor, "3 h w"]:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:
-        raise BrokenFileError(f"cannot be decoded: {_first_line(error)}") from error
+        raise BrokenFileError(f"cannot be decoded: {first_line(error)}") from error
     shape = array.shape
     if array.ndim == 4 and shape[0] == 1:
         array = array[0]
@@ -280,5 +287,13 @@ def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _first_line(error: BaseException) -> str:
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of EXIF that is none
+        return 1
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

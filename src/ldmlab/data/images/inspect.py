@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader, Dataset
 
 from ldmlab.data.images.dataset import ImageDataset
-from ldmlab.data.images.decode import BrokenFileError, conversions, image_size
+from ldmlab.data.images.decode import BrokenFileError
 
 _MANY = 500
 
@@ -22,7 +22,7 @@ class Finding:
     Attributes:
         name: Where it lies.
         problem: Why it cannot be used; None where it can.
-        size: Width and height of the image, upright or not, in pixels.
+        size: Width and height of the image, in pixels.
         digest: Hash of the image's bytes.
         label: Number of its class.
         mask_labels: Labels in its mask, 255 for unlabelled.
@@ -58,7 +58,9 @@ class _Inspection(Dataset[Finding]):
         name = self.pictures.source.name(index)
         try:
             sample, seen = self.pictures.look(index)
-            size = image_size(sample.image)
+            transform = self.pictures.transform
+            size = transform.pixels.size(sample.image)
+            changes = transform.pixels.conversions(sample.image, transform.background)
             return Finding(
                 name,
                 size=size,
@@ -66,7 +68,7 @@ class _Inspection(Dataset[Finding]):
                 label=sample.label,
                 mask_labels=() if seen.mask is None else tuple(seen.mask.unique().tolist()),
                 captioned=None if sample.caption is None else bool(sample.caption),
-                changes=(*conversions(sample.image), *self.pictures.transform.cuts(size)),
+                changes=(*changes, *transform.cuts(size)),
             )
         except BrokenFileError as error:
             return Finding(name, problem=str(error))

@@ -12,8 +12,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import ImageSize
+from ldmlab.core.records import DataSpec
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.images.decode import BrokenFileError
+from ldmlab.data.images.pixels import Pixels
 from ldmlab.data.images.source import Sample
 from ldmlab.data.images.transform import Transform
 
@@ -22,50 +25,63 @@ Picture = str | Path | Image | Tensor
 
 
 def pixels_of(
-    key: str, images: Picture | Sequence[Picture], size: int, channels: int
+    key: str,
+    images: Picture | Sequence[Picture],
+    size: ImageSize,
+    channels: int,
+    spec: DataSpec | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Images in [-1, 1] as a batch: files and pictures cut to a square, tensors as they are.
+    """Images in [-1, 1] as a batch: files and pictures cut to the frame, tensors as they are.
 
     Args:
         key: What the caller calls them.
         images: One or more; or a batch of pixels.
-        size: Side of the square in pixels.
+        size: Side of the frame in pixels, or height and width.
         channels: Channels of the result.
+        spec: Of the data whose values files hold; None for pictures of 8 bits.
 
     Raises:
         UserError: One cannot be read, or a tensor has other channels.
     """
     if isinstance(images, str | Path | Image):
-        return read_image(key, images, size, channels)
+        return read_image(key, images, size, channels, spec)
     if not isinstance(images, Tensor):
-        return torch.cat([pixels_of(key, image, size, channels) for image in images])
+        return torch.cat([pixels_of(key, image, size, channels, spec) for image in images])
     if images.ndim not in (3, 4) or images.shape[-3] != channels:
         raise UserError(f"{key}= has the shape {list(images.shape)}: make it [b, {channels}, h, w]")
     return images.reshape(-1, *images.shape[-3:])
 
 
 def read_image(
-    key: str, picture: str | Path | Image, size: int, channels: int
-) -> Float[Tensor, "1 c s s"]:
-    """The middle square of a picture, in [-1, 1].
+    key: str,
+    picture: str | Path | Image,
+    size: ImageSize,
+    channels: int,
+    spec: DataSpec | None = None,
+) -> Float[Tensor, "1 c h w"]:
+    """The middle of a picture, in [-1, 1].
 
     Args:
         key: What the user calls it.
         picture: A file, or a picture that was opened.
-        size: Side of the result in pixels.
-        channels: 3, or 1 for their mean.
+        size: Side of the result in pixels, or height and width.
+        channels: 3, or 1 for their mean; of a `spec` any.
+        spec: Of the data whose values the file holds; None for a picture of 8 bits.
 
     Raises:
         UserError: It cannot be read.
     """
     try:
-        seen = Transform(size)(Sample(_bytes(picture)))
+        pixels = None if spec is None or spec.plain else Pixels.of(spec)
+        seen = Transform(size, pixels=pixels)(Sample(_bytes(picture)))
     except OSError as error:
         raise UserError(f"{key}={picture} cannot be read ({error.strerror})") from error
     except BrokenFileError as error:
         raise UserError(f"{key}={picture} {error}") from error
-    pixels = to_unit_range(seen.image[None])
-    return pixels if channels == 3 else pixels.mean(1, keepdim=True)
+    if seen.image.is_floating_point():
+        return seen.image[None]
+    unit = to_unit_range(seen.image[None])
+    return unit if channels == 3 else unit.mean(1, keepdim=True)
 
 
 def _bytes(picture: str | Path | Image) -> bytes:

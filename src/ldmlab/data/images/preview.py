@@ -21,7 +21,7 @@ def preview(data: BatchDataset, count: int, seed: int) -> Image:
     """
     batch: Batch = data.__getitems__(next(iter(StepBatches(len(data), count, seed))))
     assert batch.image is not None
-    images = batch.image.expand(-1, 3, -1, -1)
+    images = batch.image[:, : 3 if batch.image.shape[1] >= 3 else 1].expand(-1, 3, -1, -1)
     if batch.mask is not None:
         generator = torch.Generator().manual_seed(0)
         colours = torch.rand(256, 3, generator=generator) * 2 - 1

@@ -1,4 +1,4 @@
-"""Image transform: a square crop, resized and randomly flipped, with mask and caption alike."""
+"""Image transform: into the frame, and randomly flipped, with mask and caption alike."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import any_image_size, height_and_width, plain_size, shown_size
 from ldmlab.core.random import derive_seed
 from ldmlab.core.ranges import natural, one_of, positive_int, whole_in
-from ldmlab.data.images.decode import WHITE, BrokenFileError, decode_image
+from ldmlab.core.records import UNLABELLED
+from ldmlab.data.images.decode import WHITE, BrokenFileError
+from ldmlab.data.images.frame import Box, Frame, ResizeMode
+from ldmlab.data.images.pixels import Pixels
 from ldmlab.data.images.source import Sample
 
 Crop = Literal["center", "random"]
@@ -28,59 +32,74 @@ _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Example:
-    """A sample as the model sees it."""
+    """A sample as the model sees it; its image in bytes, or in [-1, 1]."""
 
-    image: UInt8[Tensor, "3 s s"]
-    mask: Int[Tensor, "s s"] | None
+    image: UInt8[Tensor, "3 h w"] | Float[Tensor, "c h w"]
+    mask: Int[Tensor, "h w"] | None
     caption: str | None
 
 
 class Transform:
-    """Decodes a sample, cuts a square out of it and resizes that, its mask alike.
+    """Decodes a sample and brings it into a frame, its mask alike.
 
-    The square is what remains of the image when its shorter side is resized to `resized` pixels
-    and a crop of `image_size` is taken; image bicubic with antialiasing, mask nearest.
+    `crop` cuts out what fills the frame: of a square frame, what remains of the image when its
+    shorter side is resized to `resized` pixels and a crop of `image_size` is taken. `pad` shows the
+    whole image, with the background beside it, and `squash` the whole image in other proportions.
+    Images are resized bicubically with antialiasing, masks to the nearest; padding has no label.
 
     Args:
-        image_size: Side of the result in pixels.
-        resized: Shorter side of the image before the crop; `image_size` by default.
+        image_size: Side of the result in pixels, or height and width.
+        resized: Shorter side of the frame before the crop; that of `image_size` by default.
         crop: `center`, or `random` for training.
         flip: Mirror half of the training images.
         flip_captions: What becomes of a training image whose caption says left or right: `keep`
             never mirrors it, `swap` exchanges the words with the sides.
-        background: Red, green and blue behind transparent pixels, 0 to 255.
+        background: Red, green and blue behind transparent pixels and in padding, 0 to 255.
         mirrored_labels: Pairs of mask labels that change places in a mirror (left and right eye).
+        resize_mode: How an image of other proportions comes into the frame: `crop`, `pad` or
+            `squash`.
+        pixels: Channels and values; 8 bits of red, green and blue by default. In padding of
+            others is their lowest value.
 
     Raises:
         ArgumentError: A number is out of its range, or a word is unknown.
-        UserError: The crop is larger than the resized image.
+        UserError: The crop is larger than the resized image, or nothing is cropped.
     """
 
     def __init__(
         self,
-        image_size: int,
+        image_size: int | Sequence[int],
         resized: int | None = None,
         crop: Crop = "center",
         flip: bool = False,
         flip_captions: FlipCaptions = "keep",
         background: Sequence[int] = WHITE,
         mirrored_labels: Sequence[Sequence[int]] = (),
+        resize_mode: ResizeMode = "crop",
+        pixels: Pixels | None = None,
     ) -> None:
-        positive_int(image_size=image_size)
+        any_image_size(image_size=image_size)
         positive_int.or_none(resized=resized)
         one_of(Crop)(crop=crop)
         one_of(FlipCaptions)(flip_captions=flip_captions)
         whole_in(0, 255).many(3, 3)(background=background)
         natural.many(2, 2).many()(mirrored_labels=mirrored_labels)
-        self.image_size = image_size
-        self.resized = image_size if resized is None else resized
-        if self.resized < image_size:
+        one_of(ResizeMode)(resize_mode=resize_mode)
+        self.image_size = plain_size(image_size)
+        height, width = height_and_width(image_size)
+        shorter = min(height, width)
+        if resized is not None and resized < shorter:
             raise UserError(
-                f"data.resized={resized} is smaller than data.image_size={image_size}, which is "
-                "cut out of it"
+                f"data.resized={resized} is smaller than data.image_size={shown_size(image_size)}, "
+                "which is cut out of it"
             )
+        if resize_mode != "crop" and (crop != "center" or resized not in (None, shorter)):
+            key = "data.crop=center" if crop != "center" else "data.resized=null"
+            raise UserError(f"data.resize_mode={resize_mode} crops nothing: set {key}")
+        self.frame = Frame(height, width, resized or shorter, resize_mode)
         self.crop, self.flip, self.flip_captions = crop, flip, flip_captions
         self.background = tuple(background)
+        self.pixels = Pixels() if pixels is None else pixels
         self.mirrored_labels = [(a, b) for a, b in mirrored_labels]
 
     @property
@@ -114,38 +133,43 @@ class Transform:
         if says_side and self.flip_captions == "keep":
             mirror = False
         height, width = image.shape[1:]
-        if min(height, width) * _ENLARGED < self.resized:
+        if self.frame.zoom(height, width) > _ENLARGED:
+            target = self.frame.resized if isinstance(self.image_size, int) else self.image_size
             raise BrokenFileError(
-                f"has {width} x {height} pixels, too few to be enlarged to {self.resized}: leave "
-                "it out, or choose a smaller data.image_size"
+                f"has {width} x {height} pixels, too few to be enlarged to {shown_size(target)}: "
+                "leave it out, or choose a smaller data.image_size"
             )
-        side = max(1, round(min(height, width) * self.image_size / self.resized))
-        top, left = round((height - side) * down), round((width - side) * across)
-        square = image[:, top : top + side, left : left + side]
-        if side != self.image_size:
-            square = _resize(square, self.image_size)
+        seen, filled = (
+            self.frame.seen(height, width, down, across),
+            self.frame.filled(height, width),
+        )
+        image = self._framed(_resize(_cut(image, seen), filled), filled)
         if mask is not None:
-            mask = _resize_labels(mask[top : top + side, left : left + side], self.image_size)
+            mask = _resize_labels(_cut(mask, seen), filled)
+            mask = _padded(
+                mask, filled, mask.new_full((self.frame.height, self.frame.width), UNLABELLED)
+            )
         if mirror:
-            square = square.flip(-1)
+            image = image.flip(-1)
             mask = None if mask is None else self._mirror(mask)
             caption = _SIDES.sub(_other_side, caption) if says_side and caption else caption
-        return Example(square, mask, caption)
+        return Example(image, mask, caption)
 
     def cuts(self, size: tuple[int, int]) -> list[str]:
         """What is done to an image of some width and height, where it loses by it, in words."""
-        found = []
-        if size[0] != size[1]:
-            found.append("cut to a square")
-        if min(size) < self.resized:
-            found.append(f"enlarged to {self.resized} pixels")
-        return found
+        return self.frame.changes(size[1], size[0])
+
+    def _framed(self, image: Shaped[Tensor, "c h w"], filled: Box) -> Shaped[Tensor, "c H W"]:
+        """The image in its frame, the background beside it."""
+        colour = self.background if self.pixels.plain else (-1,) * len(image)
+        behind = torch.tensor(colour, dtype=image.dtype)[:, None, None]
+        return _padded(image, filled, behind.expand(-1, self.frame.height, self.frame.width))
 
     def _decode(self, sample: Sample) -> tuple[Tensor, Tensor | None]:
         """The whole image and mask."""
         if sample.mask is None:
-            return decode_image(sample.image, self.resized, self.background), None
-        image = decode_image(sample.image, None, self.background)
+            return self.pixels.decode(sample.image, self.frame.needed, self.background), None
+        image = self.pixels.decode(sample.image, None, self.background)
         mask = sample.mask.decode()
         if mask.shape != image.shape[1:]:
             raise BrokenFileError(
@@ -154,7 +178,7 @@ class Transform:
             )
         return image, mask
 
-    def _mirror(self, mask: Int[Tensor, "s s"]) -> Int[Tensor, "s s"]:
+    def _mirror(self, mask: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
         mask = mask.flip(-1)
         swapped = mask.clone()
         for a, b in self.mirrored_labels:
@@ -163,14 +187,35 @@ class Transform:
         return swapped
 
 
-def _resize(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 s s"]:
+def _cut(pixels: Shaped[Tensor, "*c h w"], box: Box) -> Shaped[Tensor, "*c H W"]:
+    rows = slice(box.top, box.top + box.height)
+    return pixels[..., rows, box.left : box.left + box.width]
+
+
+def _resize(image: Shaped[Tensor, "c h w"], box: Box) -> Shaped[Tensor, "c H W"]:
+    size = (box.height, box.width)
+    if image.shape[1:] == size:
+        return image
     batch = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(batch, (size, size), mode="bicubic", antialias=True)[0]
+    resized = F.interpolate(batch, size, mode="bicubic", antialias=True)[0]
+    return resized.clamp_(-1, 1) if resized.is_floating_point() else resized
 
 
-def _resize_labels(mask: Int[Tensor, "h w"], size: int) -> Int[Tensor, "s s"]:
+def _resize_labels(mask: Int[Tensor, "h w"], box: Box) -> Int[Tensor, "H W"]:
+    size = (box.height, box.width)
     # Labels up to 2**24 pass through float32 unchanged; interpolation takes no integers.
-    return F.interpolate(mask[None, None].float(), (size, size), mode="nearest-exact")[0, 0].long()
+    return F.interpolate(mask[None, None].float(), size, mode="nearest-exact")[0, 0].long()
+
+
+def _padded(
+    pixels: Shaped[Tensor, "*c h w"], box: Box, behind: Shaped[Tensor, "*c H W"]
+) -> Shaped[Tensor, "*c H W"]:
+    """Pixels at their place in a frame, where they do not fill it."""
+    if pixels.shape == behind.shape:
+        return pixels
+    whole = behind.clone()
+    _cut(whole, box).copy_(pixels)
+    return whole
 
 
 def _other_side(match: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import between, natural, one_of, positive_int, whole_in
 from ldmlab.core.records import UNLABELLED
 from ldmlab.data.images.decode import BrokenFileError, LabelMap
+from ldmlab.data.images.medical import count_slices, is_volume, read_slice
 from ldmlab.data.images.source import Sample
 from ldmlab.data.sources.captions import FolderCaptions
 from ldmlab.data.sources.listing import (
@@ -29,11 +30,12 @@ from ldmlab.data.sources.listing import (
     split_folder,
 )
 
+_SLICE = "#"  # between a volume's name and the number of a slice
 _PROBED = 32  # masks, to see whether they are painted in black and white
 
 
 class ImageFolder:
-    """Images at any depth below a folder.
+    """Images at any depth below a folder; of a volume (NIfTI) each slice is one.
 
     A data set that keeps its splits in folders (train or training beside val, valid or
     validation) is taken as it is; else a list or a seeded share of the images is held out, those of
@@ -118,7 +120,7 @@ class ImageFolder:
                 "splits in folders: leave it out"
             )
         self._numbers = {name: number for number, name in enumerate(self.classes)}
-        self._names = Names(names)
+        self._names = Names(self._with_slices(names))
 
     @property
     def several_texts(self) -> bool:
@@ -140,7 +142,7 @@ class ImageFolder:
         """
         name = self._names[index]
         label = self._numbers[name.split("/")[self._depth]] if self.classes else None
-        image = read_file(self.folder / name)
+        image = self._image(name)
         texts = self._texts(index)
         return Sample(image, label, self._mask(name), *(texts and (texts[0], texts[1:])))
 
@@ -149,7 +151,41 @@ class ImageFolder:
         return None if self._captions is None else " ".join(self._texts(index))
 
     def _texts(self, index: int) -> tuple[str, ...]:
-        return () if self._captions is None else self._captions(self._names[index])
+        return () if self._captions is None else self._captions(_file_of(self._names[index]))
+
+    def _with_slices(self, names: list[str]) -> list[str]:
+        """The images with the slices of volumes, which are in one split all.
+
+        Raises:
+            UserError: Volumes have masks, or are not to be read on this machine.
+        """
+        if self._masks is not None and any(map(is_volume, names)):
+            raise UserError(
+                f"data.masks={self._masks.name} are masks of pictures, and {self.folder} holds "
+                "volumes: save their slices and masks as npy and png"
+            )
+        found: list[str] = []
+        for name in names:
+            if not is_volume(name):
+                found.append(name)
+                continue
+            try:
+                count = count_slices(self.folder / name)
+            except BrokenFileError:  # it is counted where it is read
+                count = 1
+            found += (f"{name}{_SLICE}{number:04d}" for number in range(count))
+        return found
+
+    def _image(self, name: str) -> bytes:
+        """The bytes of an image, or of a slice as npy.
+
+        Raises:
+            BrokenFileError: It is missing or cannot be read.
+        """
+        file = _file_of(name)
+        if file == name:
+            return read_file(self.folder / name)
+        return read_slice(self.folder / file, int(name.rpartition(_SLICE)[2]))
 
     def _images(self, start: Path, left_out: Counter[str] | None = None) -> list[str]:
         """Paths of the images below a folder, without the masks that may lie there too."""
@@ -189,6 +225,12 @@ class ImageFolder:
             return LabelMap(path.read_bytes(), *self._labels)
         except OSError as error:
             raise BrokenFileError(f"has no mask: {shown(path)} ({error.strerror})") from error
+
+
+def _file_of(name: str) -> str:
+    """The file that an image, or a slice of it, lies in."""
+    file = name.rpartition(_SLICE)[0]
+    return file if is_volume(file) else name
 
 
 def _subfolder(root: Path, name: str | None, key: str) -> Path:

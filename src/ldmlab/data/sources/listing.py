@@ -139,6 +139,8 @@ def _walk(
                     yield from _walk(entry.path, inner, extensions, left_out, above)
                 continue
             ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (speed)
+            if ending == ".gz" and entry.name.lower().endswith(".nii.gz"):
+                ending = ".nii.gz"
             if ending in extensions:
                 yield prefix + entry.name
             elif ending not in _BESIDE:

@@ -65,12 +65,12 @@ class VistasEvaluation(Evaluation):
 
     def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:
         """Metrics by name; which ones depends on what the model is conditioned on."""
-        if subject.spec.image_channels != 3 or subject.spec.image_size % 32:
+        size = subject.spec.image_size
+        if subject.spec.image_channels != 3 or not isinstance(size, int) or size % 32:
             raise UserError(
                 "evaluation=vistas judges images of the vistas only; "
                 "choose another evaluation for this data"
             )
-        size = subject.spec.image_size
         judge = load_judge()
         test = Vistas("test", self.num_samples, size, self.seed)
         real = test.__getitems__(list(range(len(test))))

@@ -15,6 +15,7 @@ from ldmlab.conditioning.given import GivenConditioner
 from ldmlab.conditioning.masks import MaskConditioner
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import ImageSize
 from ldmlab.core.records import DataSpec
 from ldmlab.diffusion.process import DiffusionProcess
 from ldmlab.diffusion.schedule import (
@@ -127,7 +128,7 @@ def schedule_leaf(schedule: Schedule) -> Leaf:
     return leaf(from_betas, betas=schedule.betas.tolist())
 
 
-def spec_of(codec: Codec, conditioner: Conditioner | None, image_size: int) -> DataSpec:
+def spec_of(codec: Codec, conditioner: Conditioner | None, image_size: ImageSize) -> DataSpec:
     """What a model must know of its data, read off the model."""
     known: dict[str, Any] = {}
     match conditioner:

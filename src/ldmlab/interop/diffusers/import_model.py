@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ldmlab.autoencoding.codec import Codec, IdentityCodec, NormalizedCodec
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.conditioning.none import Unconditional
 from ldmlab.core.errors import UserError
+from ldmlab.core.image_size import ImageSize, any_image_size, height_and_width, plain_size
+from ldmlab.core.pixel_values import as_value_range
 from ldmlab.interop.common.imported import Imported
 from ldmlab.interop.common.introspect import unet_options
 from ldmlab.interop.common.key_map import Renaming
@@ -76,7 +79,15 @@ def import_pipeline(folder: Path) -> Imported:
     network = ConditionalNetwork(unet, conditioner)
     model = LatentDiffusion(codec, network, process_of(scheduler), condition_dropout=0.0)
     leaves = leaves_of(model) | {"sampler": sampler_leaf(scheduler)}
-    return Imported(model, leaves, spec_of(codec, conditioner, size * codec.factor))
+    height, width = (side * codec.factor for side in height_and_width(size))
+    spec = spec_of(codec, conditioner, (height, width))
+    if known := index.get("values"):
+        try:
+            pairs = as_value_range(known["value_range"])
+            spec = replace(spec, bits=known["bits"], value_range=pairs)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / 'model_index.json'}: its values are damaged") from error
+    return Imported(model, leaves, spec)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -124,14 +135,12 @@ def _load(folder: Path, name: str, index: Mapping[str, Any]) -> Any:
     return theirs
 
 
-def _unet(folder: Path, index: Mapping[str, Any]) -> tuple[UNet, int]:
+def _unet(folder: Path, index: Mapping[str, Any]) -> tuple[UNet, ImageSize]:
     theirs = _load(folder, "unet", index)
     where = folder / "unet" / "config.json"
     size = theirs.config.sample_size
-    if isinstance(size, list | tuple) and len(set(size)) == 1:
-        size = size[0]
-    if not isinstance(size, int):
-        raise UserError(f"{where} has sample_size={size}: one number is needed")
+    if not any_image_size.holds(size):
+        raise UserError(f"{where} has sample_size={size}: a number is needed, or two of them")
     try:
         with torch.device("meta"):
             ours = UNet(**options_of(theirs.config))
@@ -139,7 +148,7 @@ def _unet(folder: Path, index: Mapping[str, Any]) -> tuple[UNet, int]:
         raise UserError(f"{where} describes a network without a counterpart here") from error
     _check(theirs, unet_config(ours), where)
     Renaming(ours, unet_layers(ours)).load(theirs.state_dict())
-    return ours, size
+    return ours, plain_size(size)
 
 
 def _codec(folder: Path, index: Mapping[str, Any], channels: int) -> Codec:

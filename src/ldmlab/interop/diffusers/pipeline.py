@@ -23,6 +23,8 @@ from ldmlab.conditioning.none import Unconditional
 from ldmlab.conditioning.text import TextConditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import write_json
+from ldmlab.core.image_size import ImageSize, height_and_width, plain_size
+from ldmlab.core.pixel_values import PixelValues
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.interop.common.introspect import conditioner_options
 from ldmlab.interop.common.key_map import Renaming
@@ -33,6 +35,8 @@ from ldmlab.interop.diffusers.scheduler import scheduler_config
 from ldmlab.interop.diffusers.unet import unet_config, unet_layers
 from ldmlab.models.latent_diffusion import LatentDiffusion
 from ldmlab.nn.unet import UNet
+
+EIGHT_BITS = PixelValues()
 
 
 def diffusers() -> Any:
@@ -49,20 +53,27 @@ def diffusers() -> Any:
 
 
 def write_pipeline(
-    model: LatentDiffusion, image_size: int, folder: Path, sampler: Sampler | None = None
+    model: LatentDiffusion,
+    image_size: ImageSize,
+    folder: Path,
+    sampler: Sampler | None = None,
+    values: PixelValues = EIGHT_BITS,
 ) -> None:
     """Write a model as a folder that `DiffusionPipeline.from_pretrained` loads.
 
     Args:
         model: The model with the weights to take out.
-        image_size: Height and width of its images, in pixels.
+        image_size: Side of its images in pixels, or height and width.
         folder: Where to write; it exists and is empty.
         sampler: How the pipeline steps by default, see `scheduler_config`.
+        values: What the numbers in the files of its data mean; others than 8 bits travel with
+            the pipeline, whose `output_type="values"` gives them.
 
     Raises:
         UserError: A part has no counterpart in diffusers; the option is named.
     """
-    size = image_size // model.codec.factor
+    height, width = height_and_width(image_size)
+    size = plain_size((height // model.codec.factor, width // model.codec.factor))
     scheduler = diffusers().DDIMScheduler(**scheduler_config(model.process, sampler))
     conditioner = model.network.conditioner
     parts: dict[str, Any] = {
@@ -72,10 +83,13 @@ def write_pipeline(
     normalization = None
     if isinstance(model.codec, NormalizedCodec):
         parts["vae"], normalization = to_diffusers_vae(model.codec, image_size)
-    if isinstance(conditioner, Unconditional) and _is_stock(model.codec):
+    # Diffusers' own draw pictures of bytes only, and with an autoencoder squares only.
+    pictures = values == EIGHT_BITS and _image_channels(model.codec) in (1, 3)
+    stock = pictures and (height == width or "vae" not in parts)
+    if isinstance(conditioner, Unconditional) and _is_stock(model.codec) and stock:
         _write_stock(parts, folder)
         return
-    if _is_published_text(model):
+    if _is_published_text(model) and stock:
         _write_published_text(parts, model.network.conditioner, folder)
         return
     if not isinstance(conditioner, Unconditional):
@@ -89,6 +103,8 @@ def write_pipeline(
         "_diffusers_version": diffusers().__version__,
         "normalization": normalization,
     }
+    if values != EIGHT_BITS:
+        index["values"] = {"bits": values.bits, "value_range": values.value_range}
     for name in ("vae", "unet", "scheduler", "conditioner"):
         library = "conditioner" if name == "conditioner" else "diffusers"
         present = name in parts
@@ -98,12 +114,12 @@ def write_pipeline(
     write_json(folder / "model_index.json", index)
 
 
-def to_diffusers_unet(unet: UNet, size: int | None = None) -> Any:
+def to_diffusers_unet(unet: UNet, size: ImageSize | None = None) -> Any:
     """Diffusers' U-Net with the same weights.
 
     Args:
         unet: Ours.
-        size: Height and width of the latents.
+        size: Side of the latents, or height and width.
 
     Raises:
         UserError: An option has no counterpart there.
@@ -114,12 +130,12 @@ def to_diffusers_unet(unet: UNet, size: int | None = None) -> Any:
     return _filled(theirs, Renaming(unet, unet_layers(unet)))
 
 
-def to_diffusers_vae(codec: NormalizedCodec, size: int) -> tuple[Any, dict[str, Any] | None]:
+def to_diffusers_vae(codec: NormalizedCodec, size: ImageSize) -> tuple[Any, dict[str, Any] | None]:
     """Diffusers' autoencoder with the same weights, and statistics that it has no place for.
 
     Args:
         codec: Ours, with its normalisation.
-        size: Height and width of the images.
+        size: Side of the images, or height and width.
 
     Raises:
         UserError: An option has no counterpart there.
@@ -163,6 +179,12 @@ def to_exported_conditioner(conditioner: Conditioner) -> Any:
 def _filled(theirs: nn.Module, renaming: Renaming) -> nn.Module:
     theirs.load_state_dict(renaming.published(), strict=True)
     return theirs.eval()
+
+
+def _image_channels(codec: Codec) -> int:
+    if isinstance(codec, NormalizedCodec):
+        return codec.autoencoder.image_channels
+    return codec.latent_channels
 
 
 def _has_one_scale(codec: NormalizedCodec) -> bool:

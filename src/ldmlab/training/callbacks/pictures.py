@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ldmlab.core.image_grid import picture_grid, save_picture
+from ldmlab.core.image_size import ImageSize
 from ldmlab.core.random import SampleNoise, derive_seed
 from ldmlab.core.records import Batch
 from ldmlab.diffusion.guidance import Guidance
@@ -89,7 +90,7 @@ class Samples(Pictures):
 
     Args:
         conditions: What to ask for.
-        image_size: Side of the images, in pixels.
+        image_size: Side of the images in pixels, or height and width.
         sampler: The steps from noise to data.
         guidance: How to strengthen the condition.
         seed: Seed of the noise.
@@ -100,7 +101,7 @@ class Samples(Pictures):
     def __init__(
         self,
         conditions: Batch,
-        image_size: int,
+        image_size: ImageSize,
         sampler: Sampler,
         guidance: Guidance,
         seed: int,

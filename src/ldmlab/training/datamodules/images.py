@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Unpack
 
+from ldmlab.core.pixel_values import Bits
 from ldmlab.core.records import UNLABELLED
 from ldmlab.data.images.dataset import ImageDataset
 from ldmlab.data.images.decode import WHITE
+from ldmlab.data.images.frame import ResizeMode
+from ldmlab.data.images.pixels import Pixels
 from ldmlab.data.images.source import ImageSource
 from ldmlab.data.images.transform import Crop, FlipCaptions, Transform
+from ldmlab.data.images.values import Pages
 from ldmlab.data.sources.celebahq import CelebAHQ
 from ldmlab.data.sources.image_folder import ImageFolder
 from ldmlab.data.sources.imagenet import ImageNet
@@ -44,7 +48,7 @@ class CelebAHQDataModule(NamedDataModule):
 
     Args:
         root: Folder of the images, at any depth.
-        image_size: Pixels a side.
+        image_size: Pixels a side; height and width for other frames.
         train_list: Official list of names; None for `celebahqtrain.txt` in the root.
         validation_list: Likewise; without lists a seeded sixth is held out.
         flip: Mirror half of the training images.
@@ -55,7 +59,7 @@ class CelebAHQDataModule(NamedDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 256,
+        image_size: int | Sequence[int] = 256,
         train_list: str | None = None,
         validation_list: str | None = None,
         flip: bool = True,
@@ -85,7 +89,7 @@ class ImageNetDataModule(NamedDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 256,
+        image_size: int | Sequence[int] = 256,
         num_classes: int = 1000,
         crop: Crop = "center",
         flip: bool = True,
@@ -121,7 +125,7 @@ class LandscapesDataModule(NamedDataModule):
         root: str,
         images: str = "images",
         masks: str = "masks",
-        image_size: int = 256,
+        image_size: int | Sequence[int] = 256,
         resized: int = 384,
         num_mask_labels: int = 182,
         first_label: int = 0,
@@ -157,8 +161,15 @@ class ImageFolderDataModule(NamedDataModule):
         class_folders: Whether each folder below is a class.
         captions: `txt` (a file beside each image), or a csv or jsonl file in the root.
         masks: Subfolder of label-map pngs, at the images' relative paths.
-        image_size: Pixels a side.
+        image_size: Pixels a side; height and width for other frames.
         resized: Shorter side before the crop; None for `image_size`.
+        resize_mode: Images of other proportions: `crop`, `pad` or `squash`.
+        channels: Of the images, 1 to 16.
+        bits: How samples are written: 8, 16 or `float`.
+        value_range: The values that become -1 and 1; None for 0 and the type's largest.
+        value_window: Centre and width of those values, instead.
+        value_percentile: Two percentiles of the training images' values, instead.
+        pages: Of TIFF and DICOM files: `first`, or `channels` for a page each.
         num_classes: Number of classes that must be there; None for any.
         num_mask_labels: Number of labels of the masks.
         first_label: Value of label 0 in the masks.
@@ -182,8 +193,15 @@ class ImageFolderDataModule(NamedDataModule):
         class_folders: bool = False,
         captions: str | None = None,
         masks: str | None = None,
-        image_size: int = 256,
+        image_size: int | Sequence[int] = 256,
         resized: int | None = None,
+        resize_mode: ResizeMode = "crop",
+        channels: int = 3,
+        bits: Bits = 8,
+        value_range: Sequence[float] | None = None,
+        value_window: Sequence[float] | None = None,
+        value_percentile: Sequence[float] | None = None,
+        pages: Pages = "first",
         num_classes: int | None = None,
         num_mask_labels: int | None = None,
         first_label: int = 0,
@@ -214,11 +232,18 @@ class ImageFolderDataModule(NamedDataModule):
             validation_share=validation_share,
         )
         transform = partial(
-            Transform, image_size, resized, flip_captions=flip_captions, background=background
+            Transform,
+            image_size,
+            resized,
+            flip_captions=flip_captions,
+            background=background,
+            resize_mode=resize_mode,
+            pixels=Pixels(channels, bits, value_range, value_window, value_percentile, pages),
         )
         super().__init__(
             *image_splits(source, transform, crop, flip, max_bad),
             image_size,
+            channels=channels,
             num_mask_labels=num_mask_labels,
             vocabulary=vocabulary,
             vocabulary_size=vocabulary_size,

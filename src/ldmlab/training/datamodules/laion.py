@@ -18,7 +18,7 @@ class LaionDataModule(NamedDataModule):
 
     Args:
         root: Folder of the shards, a pattern such as `/data/{00000..00099}.tar`, or an address.
-        image_size: Pixels a side.
+        image_size: Pixels a side; height and width for other frames.
         vocabulary: vocab.txt, tokenizer folder or Hugging Face name; None for the captions' own.
         vocabulary_size: Tokens of the captions; 30,522 are BERT's, as published.
         crop: Of the training images: `center` or `random`.
@@ -41,7 +41,7 @@ class LaionDataModule(NamedDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 256,
+        image_size: int | Sequence[int] = 256,
         vocabulary: str | None = None,
         vocabulary_size: int | None = 30_522,
         crop: Crop = "center",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
+from ldmlab.core.image_size import plain_size
 from ldmlab.core.records import DataSpec
 from ldmlab.data.sampling.datasets import BatchDataset
 from ldmlab.training.datamodules.base import BatchDataModule
@@ -34,7 +36,7 @@ class NamedDataModule(BatchDataModule):
     Args:
         train: The training split.
         validation: The validation split.
-        image_size: Pixels a side.
+        image_size: Pixels a side; height and width for other frames.
         channels: Channels of the images.
         num_mask_labels: Number of segmentation labels; None where there are no masks.
         vocabulary: vocab.txt, tokenizer folder or Hugging Face name; None makes the vocabulary
@@ -57,7 +59,7 @@ class NamedDataModule(BatchDataModule):
         self,
         train: BatchDataset,
         validation: BatchDataset,
-        image_size: int,
+        image_size: int | Sequence[int],
         *,
         channels: int = 3,
         num_mask_labels: int | None = None,
@@ -73,7 +75,7 @@ class NamedDataModule(BatchDataModule):
         train, validation, self.spec = prepare(
             train,
             validation,
-            DataSpec(image_size, channels, num_mask_labels=num_mask_labels),
+            DataSpec(plain_size(image_size), channels, num_mask_labels=num_mask_labels),
             limit=limit,
             validation_limit=validation_limit,
             in_memory=in_memory,

@@ -10,6 +10,7 @@ from ldmlab.conditioning.vocabulary_making import build_vocabulary
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.data.images.dataset import ImageDataset
+from ldmlab.data.images.percentile import settle_values
 from ldmlab.data.sampling.datasets import (
     BatchDataset,
     InMemory,
@@ -53,6 +54,9 @@ def prepare(
             not fit into memory where it should.
     """
     source = train
+    pixels = settle_values(train, validation, limit)
+    if pixels is not None:
+        spec = replace(spec, bits=pixels.bits, value_range=pixels.values.value_range)
     found = getattr(source, "channels", spec.image_channels)
     if found != spec.image_channels:
         raise UserError(

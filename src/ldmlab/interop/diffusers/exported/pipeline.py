@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -20,6 +21,9 @@ class LatentDiffusionPipeline(DiffusionPipeline):
         conditioner: Makes of labels, masks or captions what the network takes; None for none.
         normalization: `mean` and `std` of each latent channel, where the configuration of `vae`
             has no place for them.
+        values: `bits` (8, 16 or `float`) of the files that the model learnt from, and
+            `value_range`, the values [[low, high]] that are -1 and 1, of all channels or of each,
+            null for 0 and the largest of the bits; None for pictures of 8 bits.
     """
 
     model_cpu_offload_seq = "conditioner->unet->vae"
@@ -32,10 +36,11 @@ class LatentDiffusionPipeline(DiffusionPipeline):
         vae: nn.Module | None = None,
         conditioner: nn.Module | None = None,
         normalization: dict[str, list[float]] | None = None,
+        values: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, vae=vae, conditioner=conditioner)
-        self.register_to_config(normalization=normalization)
+        self.register_to_config(normalization=normalization, values=values)
 
     @torch.no_grad()
     def __call__(
@@ -60,7 +65,8 @@ class LatentDiffusionPipeline(DiffusionPipeline):
             eta: DDIM's share of noise, in [0, 1].
             generator: Source of noise.
             latents: Noise to start from [b, c, h, w]; drawn by default.
-            output_type: `pil`, `np` ([b, h, w, c] in [0, 1]) or `pt` ([b, c, h, w] in [0, 1]).
+            output_type: `pil`, `np` ([b, h, w, c] in [0, 1]), `pt` ([b, c, h, w] in [0, 1]), or
+                `values` ([b, h, w, c] as in the files that the model learnt from).
             return_dict: Whether to give an output with `images` instead of a tuple.
         """
         known = unknown = {}
@@ -90,8 +96,22 @@ class LatentDiffusionPipeline(DiffusionPipeline):
         if output_type != "pt":
             images = images.cpu().permute(0, 2, 3, 1).float().numpy()
         if output_type == "pil":
+            if self.config.values is not None or images.shape[-1] not in (1, 3):
+                raise ValueError("these are no 8-bit pictures: output_type='values', 'np' or 'pt'")
             images = self.numpy_to_pil(images)
+        if output_type == "values":
+            images = self._stored(images)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _stored(self, images: np.ndarray) -> np.ndarray:
+        known = self.config.values or {"bits": 8, "value_range": None}
+        whole = known["bits"] != "float"
+        pairs = known["value_range"] or [[0, 2 ** known["bits"] - 1]]
+        low, high = np.array(pairs, np.float64).T
+        values = images.astype(np.float64) * (high - low) + low
+        if not whole:
+            return values.astype(np.float32)
+        return np.rint(values).astype(np.uint8 if known["bits"] == 8 else np.uint16)
 
     def _predict(self, z: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:
         maps = condition.get("maps")
