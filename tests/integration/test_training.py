@@ -319,7 +319,13 @@ def test_damaged_checkpoint_is_reported(
         ("codec=identity", "network.attention_factors=[2]"),
         ("schedule=rectified_flow", "parameterization=flow", "sampler=ddim"),
         pytest.param(
-            ("schedule=linear", "parameterization=eps", "weighting=unit"), marks=pytest.mark.slow
+            (
+                "schedule=linear",
+                "parameterization=eps",
+                "weighting=unit",
+                "timestep_sampler=uniform",
+            ),
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"), marks=pytest.mark.slow
