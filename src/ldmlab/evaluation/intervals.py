@@ -27,7 +27,8 @@ def of_share(share: float, count: int) -> Interval:
     spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At an end the interval has the share itself, which rounding would leave out.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def by_jackknife(
