@@ -48,6 +48,11 @@ def by_jackknife(
         return None
     rows = torch.arange(count)
     without = [measure(rows[rows % folds != fold]) for fold in range(folds)]
-    values = torch.tensor(without, dtype=torch.float64)
+    return of_leave_outs(without, value)
+
+
+def of_leave_outs(without: Sequence[float], value: float) -> Interval:
+    """95 % interval about a value, by its values without each of several equal folds."""
+    folds, values = len(without), torch.tensor(without, dtype=torch.float64)
     error = math.sqrt((folds - 1) / folds * float((values - values.mean()).square().sum()))
     return value - _Z * error, value + _Z * error
