@@ -27,7 +27,8 @@ def of_share(share: float, count: int) -> Interval:
     spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At an end the interval has the share itself, which rounding would leave out.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def by_jackknife(
@@ -47,6 +48,11 @@ def by_jackknife(
         return None
     rows = torch.arange(count)
     without = [measure(rows[rows % folds != fold]) for fold in range(folds)]
-    values = torch.tensor(without, dtype=torch.float64)
+    return of_leave_outs(without, value)
+
+
+def of_leave_outs(without: Sequence[float], value: float) -> Interval:
+    """95 % interval about a value, by its values without each of several equal folds."""
+    folds, values = len(without), torch.tensor(without, dtype=torch.float64)
     error = math.sqrt((folds - 1) / folds * float((values - values.mean()).square().sum()))
     return value - _Z * error, value + _Z * error

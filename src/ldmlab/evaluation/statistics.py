@@ -30,6 +30,8 @@ _PATIENCE = 3600.0
 _NAP = 0.1
 _LABELS = "labels"
 _VERSION = 1
+Moments = tuple[int, Tensor, Tensor]
+"""Count, mean, and scatter: the covariance times the count less one."""
 
 
 @dataclass(frozen=True)
@@ -183,14 +185,14 @@ def _joined(folder: Path, parts: Sequence[range], keep: int | None) -> dict[str,
     total = parts[-1].stop
     count = total if keep is None else min(keep, total)
     chosen = [i * total // count for i in range(count)]
-    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+    sums: dict[str, Moments] = {}
     kept: dict[str, list[Tensor]] = {}
     for number, rows in enumerate(parts):
         places = [i - rows.start for i in chosen if i in rows]
         for name, values in load_file(_part(folder, number)).items():
             kept.setdefault(name, []).append(values[places])
             if name != _LABELS:
-                sums[name] = _added(sums.get(name), values.double())
+                sums[name] = joined(sums.get(name), moments_of(values.double()))
     tensors = {f"{name}.kept": torch.cat(values) for name, values in kept.items()}
     for name, (_, mean, scatter) in sums.items():
         tensors[f"{name}.mean"] = mean
@@ -198,18 +200,20 @@ def _joined(folder: Path, parts: Sequence[range], keep: int | None) -> dict[str,
     return tensors
 
 
-def _added(
-    before: tuple[int, Tensor, Tensor] | None, rows: Float[Tensor, "n d"]
-) -> tuple[int, Tensor, Tensor]:
-    """Count, mean and scatter of rows and those before them (Chan et al. 1979)."""
+def moments_of(rows: Float[Tensor, "n d"]) -> Moments:
+    """Count, mean and scatter of rows."""
     mean = rows.mean(0)
-    own = (len(rows), mean, (rows - mean).T @ (rows - mean))
-    if before is None:
-        return own
-    count = before[0] + own[0]
-    shift = own[1] - before[1]
-    scatter = before[2] + own[2] + torch.outer(shift, shift) * (before[0] * own[0] / count)
-    return count, before[1] + shift * (own[0] / count), scatter
+    return len(rows), mean, (rows - mean).T @ (rows - mean)
+
+
+def joined(a: Moments | None, b: Moments) -> Moments:
+    """Those of two sets of rows together (Chan et al. 1979)."""
+    if a is None:
+        return b
+    count = a[0] + b[0]
+    shift = b[1] - a[1]
+    scatter = a[2] + b[2] + torch.outer(shift, shift) * (a[0] * b[0] / count)
+    return count, a[1] + shift * (b[0] / count), scatter
 
 
 def _read(path: Path, count: int) -> Statistics:

@@ -33,7 +33,8 @@ class Given(ImageSet):
 class _Mean(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         cells = nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
-        return {"features": cells, "logits": cells[:, :5] / 40}
+        answers = cells[:, :5] * torch.arange(5) / 200
+        return {"features": cells, "logits": answers}
 
 
 def small_network(name: str = "inception") -> FeatureNetwork:

@@ -45,6 +45,10 @@ def test_set_metrics_are_the_distances_of_features_with_what_they_rest_on(tmp_pa
         assert low - 1e-9 <= entry["value"] <= high + 1e-9
     assert found["fid"]["reference_sha"] == real.fingerprint()
     assert found["fid"]["reference_samples"] == 80
+    folds = by_jackknife(
+        lambda k: distances.frechet(rows[0], rows[1][k]), 60, found["fid"]["value"], 5
+    )
+    assert found["fid"]["interval"] == pytest.approx(folds)
     halves = distances.frechet(rows[0][::2], rows[0][1::2])
     assert (found["fid"]["floor"], found["fid"]["floor_rows"]) == (pytest.approx(halves), 40)
     assert "reference" not in found["inception_score"] and "floor" not in found["inception_score"]

@@ -23,7 +23,7 @@ def frechet(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
         ValueError: A set is too small, not finite, or of another width.
     """
     real, fake = as_rows(2, real=real, fake=fake)
-    return _distance(real.mean(0), _root_of_rows(real), fake.mean(0), _root_of_rows(fake))
+    return distance_of_roots(real.mean(0), _root_of_rows(real), fake.mean(0), _root_of_rows(fake))
 
 
 def frechet_from_moments(
@@ -33,19 +33,26 @@ def frechet_from_moments(
     cov_b: Float[Tensor, "d d"],
 ) -> float:
     """Fréchet distance of two Gaussians, by their means and covariances."""
-    roots = [_root_of_covariance(cov.double()) for cov in (cov_a, cov_b)]
-    return _distance(mean_a.double(), roots[0], mean_b.double(), roots[1])
+    roots = [root_of_covariance(cov.double()) for cov in (cov_a, cov_b)]
+    return distance_of_roots(mean_a.double(), roots[0], mean_b.double(), roots[1])
 
 
-def _distance(
+def distance_of_roots(
     mean_a: Float[Tensor, " d"],
     root_a: Float[Tensor, "p d"],
     mean_b: Float[Tensor, " d"],
     root_b: Float[Tensor, "q d"],
 ) -> float:
-    """With covariances A'A and B'B the trace of their geometric mean is the nuclear norm of AB'.
+    """Fréchet distance of Gaussians with covariances A'A and B'B.
 
-    A square root of the product itself loses digits where a set has fewer rows than columns.
+    The trace of their geometric mean is the nuclear norm of AB'. A square root of the product
+    itself loses digits where a set has fewer rows than columns.
+
+    Args:
+        mean_a: One mean.
+        root_a: A.
+        mean_b: The other mean.
+        root_b: B.
     """
     both = torch.linalg.svdvals(root_a @ root_b.T).sum()
     spread = root_a.square().sum() + root_b.square().sum() - 2 * both
@@ -60,7 +67,8 @@ def _root_of_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "p d"]:
     return torch.linalg.qr(centred, mode="r").R
 
 
-def _root_of_covariance(cov: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+def root_of_covariance(cov: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """A with A'A a covariance, in float64."""
     values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
     # What is rounding of a zero would have a root a hundred million times larger.
     noise = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
