@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.threads import settle_threads
 
 _PACKAGE = Path(__file__).parents[2]
 _as_python_has_it = warnings.formatwarning
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     warnings.formatwarning = _format_warning
+    settle_threads(os.environ)
     try:
         code = _dispatch(arguments)
     except UserError as error:

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from ldmlab.apps.config.conf_dir import conf_dir
 from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.overrides import typed_overrides
+from ldmlab.apps.stages.plan import planned
 from ldmlab.conditioning.vocabulary import BERT_TOKENS
 from ldmlab.conditioning.vocabulary_files import write_vocabulary
 from ldmlab.conditioning.vocabulary_making import FirstCaptions, train_vocabulary
@@ -82,6 +84,8 @@ def _specimen(cfg: DictConfig) -> str:
 
 
 def _check(cfg: DictConfig) -> None:
+    cfg.budget = None  # nothing is trained
+    cfg = planned(cfg, typed_overrides())
     splits = {split: build(cfg.data[split]) for split in ("train", "validation")}
     settle_values(splits["train"], splits["validation"], cfg.data.limit)
     out = _new_folder(cfg)

@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from ldmlab.apps.build.experiment import build_conditioner
+from ldmlab.apps.config.overrides import typed_overrides
 from ldmlab.apps.config.run_id import run_id, split_identity
 from ldmlab.apps.stages.codec import normalize, stage_one_codec
+from ldmlab.apps.stages.plan import planned
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.autoencoding.codec import Codec
 from ldmlab.conditioning.conditioner import Conditioner
@@ -42,6 +44,7 @@ def run(cfg: DictConfig) -> None:
     Raises:
         UserError: There is no stage one, `out` holds other latents, or has no room.
     """
+    cfg = planned(cfg, typed_overrides())
     cfg.data.in_memory = False
     cfg.data.latents = None
     session = Session.open(cfg)

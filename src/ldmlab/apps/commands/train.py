@@ -8,7 +8,9 @@ from rich.table import Table
 from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.commands.evaluate import JUDGE, card_of, write_card
 from ldmlab.apps.config.instantiate import build
+from ldmlab.apps.config.overrides import typed_overrides
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.apps.stages.plan import planned
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.core.jobs import report
@@ -24,6 +26,7 @@ def run(cfg: DictConfig) -> None:
     Args:
         cfg: The composed configuration.
     """
+    cfg = planned(cfg, typed_overrides())
     check_experiment(cfg)
     session = Session.open(cfg)
     if cfg.stage == "autoencoder":

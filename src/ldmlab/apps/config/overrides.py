@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -98,6 +99,13 @@ def unprotect(argument: str) -> str:
     if not is_text(key_of(argument)) or not text.startswith(("'", '"')):
         return argument
     return f"{key}={_unescape(str(OverridesParser.create().parse_override(argument).value()))}"
+
+
+def typed_overrides() -> list[str]:
+    """What the user of the running verb has typed; nothing outside of Hydra's main."""
+    if not HydraConfig.initialized():
+        return []
+    return [unprotect(override) for override in HydraConfig.get().overrides.task]
 
 
 def _meant(key: str, text: str) -> str:

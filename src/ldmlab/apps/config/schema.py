@@ -74,6 +74,8 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "run_id": Name | None,
         "resume": str,
         "config": str | None,
+        "plan": list[Literal["data", "size"]],
+        "budget": str | None,
         "scale_lr": bool,
         "traceback": bool,
         "trust": list[str],
