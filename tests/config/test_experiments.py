@@ -21,7 +21,17 @@ from ldmlab.diffusion.schedule import scaled_linear
 from ldmlab.models.published import PACKAGED, QUANTITIES
 from tests.config.paper import PAPER
 
-OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32", "own", "own_small", "own_medium", "own_large"}
+OURS = {
+    "digits",
+    "quickstart",
+    "quickstart_long",
+    "vq_f2",
+    "vq_f32",
+    "own",
+    "own_small",
+    "own_medium",
+    "own_large",
+}
 
 
 @pytest.mark.slow
