@@ -168,7 +168,7 @@ def _conditions(found: Contents) -> tuple[list[str], str]:
     if (found.channels, found.bits) != (3, 8):
         overrides += [f"data.channels={found.channels}", f"data.bits={found.bits}"]
         values = "floats" if found.bits == "float" else f"{found.bits} bits"
-        line += f", {found.channels} channels of {values}"
+        line += f", {found.channels} channel{'s' * (found.channels > 1)} of {values}"
     if found.bits != 8:  # few use all that their type holds
         overrides.append("data.value_percentile=[0,100]")
     line += f", with {text}"
