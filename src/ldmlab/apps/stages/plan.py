@@ -167,7 +167,14 @@ def _conditions(found: Contents) -> tuple[list[str], str]:
     if kind is not None:
         overrides += ["guidance=classifier_free"]
     text = ", ".join(str(what[kind]) for kind in there) or "neither captions nor masks nor classes"
-    line = f"found {found.count:,} images in {found.root}, {found.side} px a side, with {text}"
+    line = f"found {found.count:,} images in {found.root}, {found.side} px a side"
+    if (found.channels, found.bits) != (3, 8):
+        overrides += [f"data.channels={found.channels}", f"data.bits={found.bits}"]
+        values = "floats" if found.bits == "float" else f"{found.bits} bits"
+        line += f", {found.channels} channel{'s' * (found.channels > 1)} of {values}"
+    if found.bits != 8:  # few use all that their type holds
+        overrides.append("data.value_percentile=[0,100]")
+    line += f", with {text}"
     if kind is not None:
         line += f"; the model is conditioned on the {kind}"
     return overrides, line

@@ -118,6 +118,18 @@ def conversions(data: bytes) -> list[str]:
     return found
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether a file is an image of 8 bits at most, by its header alone; npy is none.
+
+    Raises:
+        BrokenFileError: It is no image.
+    """
+    if data.startswith(_NPY):
+        return False
+    image = open_image(data)
+    return image.mode != "F" and not image.mode.startswith("I") and _bits(image, data) <= 8
+
+
 def _bits(image: Image.Image, data: bytes) -> int:
     """Bits of a channel, of the formats whose colours Pillow cuts to 8 without a word."""
     if image.format == "PNG":

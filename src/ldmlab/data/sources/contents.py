@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.pixel_values import Bits
 from ldmlab.core.records import UNLABELLED
-from ldmlab.data.images.decode import BrokenFileError, LabelMap, image_size
+from ldmlab.data.images.decode import BrokenFileError, LabelMap, image_size, is_picture
+from ldmlab.data.images.medical import is_volume, read_slice
+from ldmlab.data.images.values import read_values
 from ldmlab.data.sources.captions import FolderCaptions
 from ldmlab.data.sources.image_folder import ImageFolder
 from ldmlab.data.sources.listing import existing_root, files_below, named_folder, nothing_found
@@ -37,6 +42,8 @@ class Contents:
         count: Images.
         images: The subfolder that holds them; None where it is the folder itself.
         side: Shorter side of the images in pixels, their median.
+        channels: Of the images, as `data.channels`; 3 where they are 8 bits of grey or colours.
+        bits: Of their values, as `data.bits`.
         captions: `txt` or the name of a table, as `data.captions` takes them; None without any.
         classes: Names of the folders in which the images lie, where they are classes.
         masks: Subfolder of the label maps; None without any.
@@ -47,6 +54,8 @@ class Contents:
     count: int
     images: str | None
     side: int
+    channels: int
+    bits: Bits
     captions: str | None
     classes: tuple[str, ...]
     masks: str | None
@@ -64,7 +73,8 @@ def look_into(root: str | Path | None) -> Contents:
         root: The folder.
 
     Raises:
-        UserError: It is no folder, or holds no image that can be read.
+        UserError: It is no folder, or holds no image that can be read; or images of several kinds,
+            of which a model can see one.
     """
     folder = existing_root(root, "the images")
     images = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), None)
@@ -84,7 +94,7 @@ def look_into(root: str | Path | None) -> Contents:
         folder,
         len(names),
         images,
-        _side(start, probed),
+        *_kind(start, probed),
         _captions(folder, start, probed),
         _classes(folder, images, len(names)),
         masks,
@@ -98,16 +108,44 @@ def _outside(folder: Path, images: str) -> Iterator[str]:
     return (name for name in files_below(folder) if not name.startswith(beside))
 
 
-def _side(start: Path, names: Sequence[str]) -> int:
-    sides = []
+def _kind(start: Path, names: Sequence[str]) -> tuple[int, int, Bits]:
+    """Shorter side, channels and bits of the images looked into."""
+    sides: list[int] = []
+    kinds: Counter[tuple[int, Bits]] = Counter()
     for name in names:
         try:
-            sides.append(min(image_size((start / name).read_bytes())))
+            side, kind = _looked_at(_first_slice(start / name))
         except (BrokenFileError, OSError):  # training counts and names it
             continue
+        sides.append(side)
+        kinds[kind] += 1
     if not sides:
         raise UserError(f"none of the images in {start} can be read, such as {names[0]}")
-    return statistics.median_low(sides)
+    if len(kinds) > 1:
+        told = ", ".join(f"{n} of {c} channels, {bits} bits" for (c, bits), n in kinds.items())
+        raise UserError(
+            f"{start} holds images of several kinds ({told}; {len(sides)} looked into): keep one "
+            "kind, or say data.channels and data.bits with data=image_folder"
+        )
+    return statistics.median_low(sides), *next(iter(kinds))
+
+
+def _first_slice(path: Path) -> bytes:
+    return read_slice(path, 0) if is_volume(path.name) else path.read_bytes()
+
+
+def _looked_at(data: bytes) -> tuple[int, tuple[int, Bits]]:
+    """Shorter side, and channels and bits: 3 and 8 of all pictures that become such."""
+    with suppress(BrokenFileError):
+        if is_picture(data):
+            return min(image_size(data)), (3, 8)
+    found = read_values(data, channels=3)
+    side = min(found.array.shape[1:])
+    count, alpha = len(found.array), found.alpha
+    if found.full == 255 and (count in (1, 3) or alpha):
+        return side, (3, 8)
+    whole: Bits = 16 if found.full == 65535 else "float"
+    return side, (count - alpha, 8 if found.full in (1, 255) else whole)
 
 
 def _captions(root: Path, start: Path, names: Sequence[str]) -> str | None:

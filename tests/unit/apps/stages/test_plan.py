@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from ldmlab.apps.config.compose import compose
 from ldmlab.apps.stages import plan
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
+from ldmlab.data.sources.contents import look_into
 from ldmlab.training.autoencoder_module import AutoencoderModule
 from ldmlab.training.step_module import StepModule
 
@@ -129,3 +131,11 @@ def test_damaged_plan_is_refused(root: Path, steps: dict[str, float]) -> None:
     file.write_text("overrides: []\n")
     with pytest.raises(UserError, match="is no plan: delete it"):
         _planned(root, "budget=20m")
+
+
+def test_values_of_other_kinds_are_planned_for(tmp_path: Path) -> None:
+    for k in range(3):
+        np.save(tmp_path / f"{k}.npy", np.zeros((4, 8, 8), np.uint16))
+    overrides, line = plan._conditions(look_into(tmp_path))
+    assert {"data.channels=4", "data.bits=16", "data.value_percentile=[0,100]"} <= {*overrides}
+    assert "4 channels of 16 bits" in line

@@ -99,3 +99,21 @@ def test_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
         look_into(None)
     with pytest.raises(UserError, match="holds no images"):
         look_into(tmp_path)
+
+
+def test_channels_and_depth_are_told(tmp_path: Path) -> None:
+    _images(tmp_path, ["a.png", "b.jpg"])
+    Image.new("L", (40, 30)).save(tmp_path / "grey.png")
+    found = look_into(tmp_path)
+    assert (found.channels, found.bits) == (3, 8)
+    for name, array, kind in [
+        ("grey", np.zeros((30, 40), np.uint16), (1, 16)),
+        ("four", np.zeros((4, 30, 40), np.uint8), (4, 8)),
+        ("floats", np.zeros((2, 30, 40), np.float32), (2, "float")),
+    ]:
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "0.npy", array)
+        found = look_into(tmp_path / name)
+        assert (found.channels, found.bits) == kind and found.side == 30
+    with pytest.raises(UserError, match="several kinds"):
+        look_into(tmp_path)
