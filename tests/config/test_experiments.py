@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.build.experiment import build_optimizer
 from ldmlab.apps.build.meta import draw_blueprint
 from ldmlab.apps.cli import main as cli
@@ -21,17 +23,8 @@ from ldmlab.diffusion.schedule import scaled_linear
 from ldmlab.models.published import PACKAGED, QUANTITIES
 from tests.config.paper import PAPER
 
-OURS = {
-    "digits",
-    "quickstart",
-    "quickstart_long",
-    "vq_f2",
-    "vq_f32",
-    "own",
-    "own_small",
-    "own_medium",
-    "own_large",
-}
+OWN = {"own", "own_small", "own_medium", "own_large"}
+OURS = {"digits", "quickstart", "quickstart_long", "vq_f2", "vq_f32", *OWN}
 
 
 @pytest.mark.slow
@@ -166,10 +159,46 @@ def test_experiments_build_their_sampler_and_guidance(name: str) -> None:
     assert getattr(guidance, "scale", None) == (1.5 if name in ("imagenet", "laion") else None)
 
 
-@pytest.mark.parametrize("name", ["vq_f2", "vq_f32"])
-def test_first_stages_without_a_configuration_build(name: str) -> None:
-    blueprint = draw_blueprint(compose([f"experiment={name}"]))
-    assert blueprint.network is None and blueprint.codec.factor == int(name[4:])
+# Weights of the experiments that nobody has published.
+COUNTED = {
+    "digits": {"unet": 1_767_553, "conditioner": 1_056},
+    "quickstart": {
+        "autoencoder": 440_472, "discriminator": 42_961, "unet": 1_773_608, "conditioner": 130_656,
+    },
+    "quickstart_long": {
+        "autoencoder": 824_848, "discriminator": 42_961, "unet": 1_780_528, "conditioner": 130_656,
+    },
+    "layout_coco": {"autoencoder": 83_653_863, "unet": 312_241_540, "conditioner": 58_858_496},
+    "own": {"autoencoder": 588_696, "unet": 3_015_176},
+    "own_small": {"autoencoder": 588_696, "unet": 3_015_176},
+    "own_medium": {"autoencoder": 7_544_532, "unet": 66_978_696},
+    "own_large": {"autoencoder": 83_709_419, "unet": 274_076_328},
+    "vq_f2": {"autoencoder": 13_313_937, "discriminator": 2_765_633},
+    "vq_f32": {"autoencoder": 103_795_939, "discriminator": 663_361},
+}  # fmt: skip
+
+
+# Those that are built in any case, the others among the slow tests.
+FIRST = OURS | {"celebahq", "imagenet", "landscapes", "laion"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in FIRST else pytest.mark.slow)
+        for name in options()["experiment"]
+    ],
+)
+def test_every_experiment_is_built_on_meta_with_its_number_of_weights(name: str) -> None:
+    blueprint = check_experiment(compose([f"experiment={name}"]))
+    numbers = COUNTED[name] if name in COUNTED else read_published(PACKAGED)[name]
+    parts = {part: numbers[part] for part in blueprint.parameters if part in numbers}
+    assert parts and {part: blueprint.parameters[part] for part in parts} == parts
+    modules = (blueprint.codec, blueprint.network, blueprint.discriminator)
+    weights = [p for module in modules if module is not None for p in module.parameters()]
+    assert {p.device.type for p in weights} == {"meta"}
+    if blueprint.network is None:
+        assert blueprint.codec.factor == int(re.match(r"(vq|kl)_f(\d+)", name)[2])
 
 
 def test_experiment_files_are_short() -> None:

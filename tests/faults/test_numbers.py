@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from ldmlab.apps.cli import main as cli
 from ldmlab.core.checkpoint_file import read_checkpoint
 from ldmlab.core.history import read_history
+from ldmlab.evaluation.digits import DigitsEvaluation
+from ldmlab.evaluation.likelihood import BitsPerDim
 from ldmlab.training.optimizers.muon import Muon
 from ldmlab.training.step_module import StepModule
 
@@ -162,3 +164,48 @@ def test_published_weights_that_are_not_finite_are_not_imported(
     said = _refused(capsys, "convert", *model, f"out={tmp_path}/out")
     told_in_one_line(said, "model.ckpt", "not finite")
     assert not (tmp_path / "out").exists()
+
+
+def test_card_warns_of_metrics_of_few_images_and_refuses_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card, evaluate = run / "card.json", ["evaluate", f"run={run}", "evaluation=digits"]
+    for count in (0, 1):
+        said = _refused(capsys, *evaluate, f"evaluation.num_samples={count}")
+        told_in_one_line(said, f"num_samples must be a whole number above 1; got {count}")
+    huge = ["guidance=classifier_free", "guidance.scale=1e38", "evaluation.num_samples=2"]
+    told_in_one_line(_refused(capsys, *evaluate, *huge), "image 0", "not finite")
+    few = {"distance": {"value": 1.0, "warning": "of few images"}}
+    monkeypatch.setattr(DigitsEvaluation, "__call__", lambda *_: few)
+    cli.main(evaluate)
+    assert "warning: distance: of few images" in capsys.readouterr().err
+    assert json.loads(card.read_text())["metrics"]["distance"] == few["distance"]
+
+
+def test_metric_that_is_no_number_leaves_the_card_as_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = run / "card.json"
+    card.write_text(json.dumps({"metrics": {"a": {"value": 1.0}}}))
+    before = card.read_bytes()
+    found = {"bits_per_dim": {"value": float("nan")}}
+    monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: found)
+    said = _refused(capsys, "evaluate", f"run={run}", "metrics=[bits_per_dim]")
+    told_in_one_line(said, "bits_per_dim is nan", "metrics=")
+    assert card.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("num_samples=0", "num_samples must be"),
+        ("labels=10", "class 10 is not one"),
+        ("labels=-1", "class -1 is not one"),
+    ],
+)
+def test_samples_that_cannot_be_asked_for_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str, words: str
+) -> None:
+    out = tmp_path / "out"
+    told_in_one_line(_refused(capsys, "sample", f"run={run}", f"out={out}", asked), words)
+    assert not out.exists()

@@ -30,6 +30,7 @@ def losses(run: Path) -> list[str]:
         return [row["train/loss"] for row in csv.DictReader(file) if row.get("train/loss")]
 
 
+@pytest.mark.slow
 def test_small_laion_experiment_trains_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -318,19 +318,32 @@ def test_damaged_checkpoint_is_reported(
         ("perceptual=vistas", "discriminator=none", "stage=autoencoder"),
         ("codec=identity", "network.attention_factors=[2]"),
         ("schedule=rectified_flow", "parameterization=flow", "sampler=ddim"),
-        ("schedule=linear", "parameterization=eps", "weighting=unit", "timestep_sampler=uniform"),
-        ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"),
-        (
-            "schedule=karras_ve",
-            "parameterization=edm",
-            "weighting=edm",
-            "timestep_sampler=log_normal",
-            "sampler=heun",
+        pytest.param(
+            (
+                "schedule=linear",
+                "parameterization=eps",
+                "weighting=unit",
+                "timestep_sampler=uniform",
+            ),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("schedule=scaled_linear", "sampler=ddpm", "optimizer=adamw"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            (
+                "schedule=karras_ve",
+                "parameterization=edm",
+                "weighting=edm",
+                "timestep_sampler=log_normal",
+                "sampler=heun",
+            ),
+            marks=pytest.mark.slow,
         ),
         ("schedule=zero_terminal_snr", "timestep_sampler=loss_second_moment", "sampler=unipc"),
         ("parameterization=learned_variance", "sampler=ddpm_learned", "weighting=soft_min_snr"),
         ("weighting=vlb", "timestep_sampler=stratified", "guidance=interval", "sampler=ode"),
-        ("guidance=rescaled", "sampler=predictor_corrector"),
+        pytest.param(("guidance=rescaled", "sampler=predictor_corrector"), marks=pytest.mark.slow),
     ],
     ids=lambda overrides: overrides[0],
 )

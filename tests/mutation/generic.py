@@ -35,7 +35,7 @@ ROOMS = {
     "ema": "training/*ema.py",
     "muon": "training/optimizers/muon.py",
     "steps": "training/*_module.py",
-    "distances": "evaluation/distances.py",
+    "distances": "evaluation/distances/*.py",
 }
 # Without those that only change a name, or a message's text.
 KINDS = (

@@ -51,6 +51,7 @@ class Kind:
 
 _NOT_NUMBERS = (None, True, "1", NAN, INF, -INF)
 COUNT = Kind((0, -1, 1.5, *_NOT_NUMBERS), (1,))
+SEVERAL = Kind((1, *COUNT.bad), (2,))
 NATURAL = Kind((-1, 0.5, *_NOT_NUMBERS), (0, 1))
 FINITE = Kind(_NOT_NUMBERS, (-1e9, 0, 1e9))
 POSITIVE = Kind((0, -1.0, *_NOT_NUMBERS), (1e-9, 1e9))
@@ -232,7 +233,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "diffusion.weighting.SoftMinSNR": {"gamma": POSITIVE},
     "diffusion.weighting.Sum": {"factors": NON_NEGATIVE.many([1, 0.5])},
     "diffusion.weighting.VLB": {"num_steps": COUNT, "variance": word("beta", "beta_tilde")},
-    "evaluation.digits.DigitsEvaluation": {"num_samples": COUNT},
+    "evaluation.digits.DigitsEvaluation": {"num_samples": SEVERAL},
     "evaluation.likelihood.BitsPerDim": {
         "num_samples": COUNT, "terms": COUNT.or_none, "tolerance": POSITIVE,
         "variance": word("beta", "beta_tilde", "learned"), "trace": word("hutchinson", "exact"),
@@ -242,7 +243,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     },
     "evaluation.protocol.NoEvaluation": {"num_samples": NATURAL},
     "evaluation.vistas.evaluation.VistasEvaluation": {
-        "num_samples": COUNT, "batch_size": COUNT, "seed": NATURAL,
+        "num_samples": SEVERAL, "batch_size": COUNT, "seed": NATURAL,
     },
     "nn.discriminator.PatchDiscriminator": {
         "in_channels": COUNT, "channels": COUNT.but(8), "num_layers": COUNT,

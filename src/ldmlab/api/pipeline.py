@@ -30,7 +30,7 @@ from ldmlab.diffusion.probability_flow import log_likelihood
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.evaluation.likelihood import values_of
 from ldmlab.evaluation.protocol import Subject
-from ldmlab.models.drawing import Drawing, start_of
+from ldmlab.models.drawing import Drawing, check_drawn, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 
@@ -123,7 +123,7 @@ class Pipeline:
             batch_size: Pictures drawn at once; changes no picture's noise.
 
         Raises:
-            UserError: The model does not take what is asked for.
+            UserError: The model does not take what is asked for, or a picture is not finite.
         """
         start = start_of(image, inpaint, self.spec)
         conditioner = self.model.network.conditioner
@@ -141,12 +141,12 @@ class Pipeline:
             strength=strength,
             resamplings=resamplings,
         )
-        parts = range(0, len(conditions), batch_size)
-        return [
-            self._picture(image)
-            for first in parts
-            for image in drawing.draw(conditions[first : first + batch_size], first).cpu()
-        ]
+        pictures: list[Image] = []
+        for first in range(0, len(conditions), batch_size):
+            images = drawing.draw(conditions[first : first + batch_size], first).cpu()
+            check_drawn(images, first)
+            pictures += map(self._picture, images)
+        return pictures
 
     def encode(self, images: Picture | Sequence[Picture]) -> Float[Tensor, "b z h w"]:
         """Means of the images' latents, of about unit variance.

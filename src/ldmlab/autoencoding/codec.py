@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from ldmlab.autoencoding.autoencoder import Autoencoder
 from ldmlab.core.ranges import positive_int
 from ldmlab.core.records import LatentMoments
-from ldmlab.core.tensors import without_autocast
+from ldmlab.core.tensors import state_hash, without_autocast
 
 
 class Codec(nn.Module, ABC):
@@ -44,11 +43,7 @@ class Codec(nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that name these weights and this normalisation."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        return state_hash(self.state_dict())
 
 
 class IdentityCodec(Codec):

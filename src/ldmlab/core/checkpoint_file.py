@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.files import atomic_write
+
+_NAMED = 3  # differences that are told of two architectures
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -95,10 +98,10 @@ def not_finite(weights: Mapping[str, Tensor]) -> str | None:
 
 @contextmanager
 def told_if_misfit(misfit: str) -> Iterator[None]:
-    """Name the first tensor that `load_state_dict` could not place.
+    """Name the first tensors that `load_state_dict` could not place, with their shapes.
 
     Args:
-        misfit: What to say of another architecture's tensors; the first difference follows.
+        misfit: What to say of another architecture's tensors; the first differences follow.
 
     Raises:
         UserError: There is such a tensor. Other errors, such as a lack of memory, pass.
@@ -110,5 +113,16 @@ def told_if_misfit(misfit: str) -> Iterator[None]:
         head, _, differences = str(error).partition(":\n\t")
         if "loading state_dict" not in head or not differences:
             raise
-        first = " ".join(differences.split("\n\t")[0].split())
-        raise UserError(f"{misfit}: {first}") from error
+        kinds = [_first_names(" ".join(line.split())) for line in differences.split("\n\t")]
+        raise UserError(f"{misfit}: {_first(kinds, '; ')}") from error
+
+
+def _first_names(difference: str) -> str:
+    """A line that lists missing or unexpected tensors, with the first of their names."""
+    head, *names = re.split(r'(?=")(?<=[ ])', difference)
+    return difference if not names else head + _first([n.rstrip(", .") for n in names], ", ") + "."
+
+
+def _first(entries: list[str], between: str) -> str:
+    rest = len(entries) - _NAMED
+    return between.join(entries[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,5 +1,7 @@
 """Small tensor helpers shared by every layer."""
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -55,6 +57,12 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if available else nullcontext()
 
 
+def first_not_finite(rows: Float[Tensor, " b *shape"]) -> int | None:
+    """The first row that holds a NaN or an infinity; None where all numbers are finite."""
+    spoilt = ~torch.isfinite(rows).flatten(1).all(1)
+    return int(spoilt.nonzero()[0]) if bool(spoilt.any()) else None
+
+
 def to_unit_range(
     pixels: UInt8[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
@@ -71,3 +79,13 @@ def to_unit_range(
 def to_bytes(image: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Map floats in [-1, 1] to bytes in [0, 255], clipping what lies outside."""
     return image.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that name tensors by their names, types, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(bits.numpy().data)
+    return digest.hexdigest()[:16]

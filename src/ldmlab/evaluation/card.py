@@ -22,8 +22,8 @@ def heading(evaluation: Evaluation, subject: Subject, run: str, step: int) -> di
     return {
         "protocol": {
             **evaluation.protocol(),
-            "sampler": _described(subject.sampler),
-            "guidance": _described(subject.guidance),
+            "sampler": described(subject.sampler),
+            "guidance": described(subject.guidance),
             "seed": subject.seed,
         },
         "run": run,
@@ -38,10 +38,10 @@ def rests_on(card: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return wanted == {name: card.get(name) for name in wanted} and "measured" in card
 
 
-def _described(part: Any) -> Any:
+def described(part: Any) -> Any:
     """A sampler or a guidance as data: its name and its numbers, those of its parts included."""
     if isinstance(part, float) and not math.isfinite(part):
         return str(part)  # JSON has no infinity
     if part is None or isinstance(part, bool | int | float | str):
         return part
-    return {"name": type(part).__name__} | {k: _described(v) for k, v in vars(part).items()}
+    return {"name": type(part).__name__} | {k: described(v) for k, v in vars(part).items()}

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
-from ldmlab.core.ranges import positive_int
+from ldmlab.core.ranges import whole_above
 from ldmlab.data.digits import Digits
-from ldmlab.evaluation.distances import reconstruction_metrics
+from ldmlab.evaluation.metrics import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
+from ldmlab.models.drawing import check_drawn
 
 
 class DigitsEvaluation(Evaluation):
@@ -24,7 +25,7 @@ class DigitsEvaluation(Evaluation):
     """
 
     def __init__(self, num_samples: int = 200) -> None:
-        positive_int(num_samples=num_samples)
+        whole_above(1)(num_samples=num_samples)  # the shuffled control needs another label
         self.num_samples = num_samples
 
     def protocol(self) -> dict[str, Any]:
@@ -54,6 +55,7 @@ class DigitsEvaluation(Evaluation):
             SampleNoise(subject.seed, range(len(asked))),
             subject.guidance,
         ).cpu()
+        check_drawn(images)
         on_progress(len(asked), len(asked))
         mirrored = subject.reconstruct(asked.image)
         metrics: dict[str, Metric] = {

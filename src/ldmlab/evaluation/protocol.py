@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.ranges import natural
 from ldmlab.core.records import DataSpec
+from ldmlab.core.tensors import first_not_finite
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.models.latent_diffusion import LatentDiffusion
@@ -48,10 +50,20 @@ class Subject:
         Args:
             images: Pixels in [-1, 1], on the CPU as the result.
             batch_size: How many are encoded at once.
+
+        Raises:
+            UserError: What comes back of an image is not finite.
         """
         codec, device = self.model.codec, self.model.device
         parts = [codec.reconstruct(part.to(device)).cpu() for part in images.split(batch_size)]
-        return torch.cat(parts).clamp(-1, 1)
+        mirrored = torch.cat(parts)
+        row = first_not_finite(mirrored)
+        if row is not None:
+            raise UserError(
+                f"the codec makes numbers that are not finite of image {row}: train the "
+                "autoencoder with a lower lr, or name another with codec.run="
+            )
+        return mirrored.clamp(-1, 1)
 
 
 class Evaluation(ABC):
@@ -61,9 +73,14 @@ class Evaluation(ABC):
     def __call__(self, subject: Subject, on_progress: OnProgress) -> dict[str, Metric]:
         """Metrics by name, each a table with a `value` and what the value rests on.
 
+        A `warning` in a table says why its value means less than its name.
+
         Args:
             subject: What is judged.
             on_progress: Called with the samples drawn so far and in all.
+
+        Raises:
+            UserError: The subject is none for this judge, or draws what cannot be judged.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from ldmlab.core.errors import UserError
 from ldmlab.core.image_size import ImageSize
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch, DataSpec
+from ldmlab.core.tensors import first_not_finite
 from ldmlab.data.images.picture import Picture, pixels_of
 from ldmlab.diffusion.guidance import Guidance
 from ldmlab.diffusion.samplers.sampler import Sampler
@@ -52,6 +53,24 @@ def start_of(image: Picture | None, inpaint: Picture | None, spec: DataSpec) -> 
         return Start(pixels, None)
     white = pixels_of("inpaint", inpaint, spec.image_size, 1)
     return Start(pixels, (white > 0).to(pixels.dtype))
+
+
+def check_drawn(images: Float[Tensor, "b c h w"], first: int = 0) -> None:
+    """Let no image that is none be saved as a black square, or judged.
+
+    Args:
+        images: Drawn images.
+        first: Place of the first of them among all.
+
+    Raises:
+        UserError: An image holds numbers that are not finite.
+    """
+    row = first_not_finite(images)
+    if row is not None:
+        raise UserError(
+            f"image {first + row} holds numbers that are not finite: the sampler has left what "
+            "the model knows; lower guidance.scale, or take more sampler.steps"
+        )
 
 
 @dataclass(frozen=True)

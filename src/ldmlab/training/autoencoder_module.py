@@ -12,7 +12,7 @@ from ldmlab.autoencoding.bottlenecks import Latent
 from ldmlab.autoencoding.losses import ReconstructionLoss
 from ldmlab.core.random import Noise
 from ldmlab.core.records import Batch
-from ldmlab.evaluation.distances import psnr
+from ldmlab.evaluation.metrics import psnr
 from ldmlab.training.optimizers.factories import OptimizerFactory
 from ldmlab.training.optimizers.lr_schedules import LRSchedule
 from ldmlab.training.step_module import StepModule, StepTerms

@@ -93,3 +93,22 @@ def test_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
         read_checkpoint(path)
     with pytest.raises(UserError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "b.ckpt")
+
+
+def test_first_differences_are_told_with_names_and_shapes() -> None:
+    weights = {f"{k}.weight": torch.zeros(2, 2) for k in range(4)} | {"extra": torch.zeros(1)}
+    model = nn.Sequential(*(nn.Linear(2, 2 + (k == 3)) for k in range(4)))
+    with pytest.raises(UserError) as caught:
+        load_weights(model, weights, "x=y does not fit")
+    assert str(caught.value) == (
+        'x=y does not fit: Missing key(s) in state_dict: "0.bias", "1.bias", "2.bias" and 1 more.; '
+        'Unexpected key(s) in state_dict: "extra".; size mismatch for 3.weight: copying a param '
+        "with shape torch.Size([2, 2]) from checkpoint, the shape in current model is "
+        "torch.Size([3, 2])."
+    )
+    with pytest.raises(UserError, match=r"for 0.*; size mismatch for 2.* and 1 more$"):
+        load_weights(
+            nn.Sequential(*(nn.Linear(2, 1, bias=False) for _ in range(4))),
+            {f"{k}.weight": torch.zeros(1, 3) for k in range(4)},
+            "x=y",
+        )

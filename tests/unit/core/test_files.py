@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,3 +119,33 @@ def test_atomic_folder_appears_whole_and_replaces_nothing(tmp_path: Path) -> Non
             new_folder(taken).__enter__()
     with pytest.raises(UserError, match=r"out=.*a/b cannot be written"):
         new_folder(tmp_path / "empty" / "a" / "b").__enter__()
+
+
+_HALF = """
+import sys
+from ldmlab.core.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"new" * 100_000)
+    file.flush()
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    """The temporary folder lies elsewhere: what is renamed from there would be copied."""
+    target, elsewhere = tmp_path / "runs/a.bin", tmp_path / "tmp"
+    for folder in (target.parent, elsewhere):
+        folder.mkdir()
+    write_text(target, "old")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment = os.environ | {"TMPDIR": str(elsewhere)}
+    command = [sys.executable, "-c", _HALF, str(target)]
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout.readline() == b"half\n"
+        process.kill()
+    assert target.read_text() == "old"
+    assert not list(elsewhere.iterdir())
+    (left,) = set(target.parent.iterdir()) - {target}
+    assert left.stat().st_size > 0
+    assert sweep_partial(target.parent, age=-1) == [left]

@@ -10,6 +10,7 @@ from sklearn.svm import SVC
 from tests.unit.evaluation.subjects import Drawer, subject
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.data.digits import Digits
@@ -67,3 +68,13 @@ def test_digits_are_asked_for_by_their_conditions_alone() -> None:
 def test_digits_of_an_unconditional_model_have_no_accuracy() -> None:
     metrics, _ = judged(_asked, input_key=None)
     assert set(metrics) == {"psnr", "ssim"}
+
+
+def test_digit_that_is_not_finite_is_refused() -> None:
+    def spoilt(conditions: Batch) -> Tensor:
+        images = _asked(conditions)
+        images[7, 0, 1, 1] = torch.inf
+        return images
+
+    with pytest.raises(UserError, match=r"image 7 holds numbers that are not finite"):
+        judged(spoilt)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from tests.integration.conftest import STORED, unpack
 from tests.unit.models.toys import Recorder, model
+from torch import Tensor
 
+import ldmlab
+from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.diffusion.guidance import ClassifierFree
 from ldmlab.diffusion.samplers.ddim import DDIM
 from ldmlab.diffusion.samplers.ddpm import DDPM
+from ldmlab.diffusion.samplers.sampler import Sampler
 from ldmlab.models.drawing import Drawing, Start
 
 
@@ -64,3 +70,39 @@ def test_drawing_paints_the_unknown_part_as_often_as_asked() -> None:
     painted = drawing.draw(_labels(0, 0))
     assert bool((painted[..., 2:] == 6).all()) and not bool((painted[..., :2] == 6).any())
     assert len(sampler.times) == 6
+
+
+@pytest.mark.parametrize("sampler", [DDIM(steps=5), DDPM(steps=10)])
+def test_batches_of_one_and_of_four_share_noise_and_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: Sampler
+) -> None:
+    drawn: list[Tensor] = []
+    normal = SampleNoise.normal
+
+    def noted(self: SampleNoise, like: Tensor) -> Tensor:
+        drawn.append(normal(self, like))
+        return drawn[-1]
+
+    monkeypatch.setattr(SampleNoise, "normal", noted)
+    pipeline = ldmlab.load(unpack(STORED[-1], tmp_path) / "diffusion/stored", device="cpu")
+    size = pipeline.spec.image_size
+    drawing = Drawing(pipeline.model, size, sampler, ClassifierFree(2.0), seed=3)
+    asked = _labels(1, 7, 3, 1)
+
+    def images(parts: int) -> tuple[Tensor, Tensor]:
+        """Images that are drawn so many at once, and the noise: a row each."""
+        drawn.clear()
+        firsts = range(0, len(asked), parts)
+        made = [drawing.draw(asked[k : k + parts], k) for k in firsts]
+        calls = len(drawn) // len(made)
+        rows = [torch.stack(drawn[k * calls : (k + 1) * calls], 1) for k in range(len(made))]
+        return torch.cat(made), torch.cat(rows)
+
+    four, noise = images(4)
+    again, _ = images(4)
+    one, own = images(1)
+    assert noise.shape[1] == (1 if isinstance(sampler, DDIM) else sampler.steps)
+    assert torch.equal(own, noise) and len(noise.flatten(1).unique(dim=0)) == 4
+    assert torch.equal(again, four)
+    torch.testing.assert_close(one, four, atol=1e-4, rtol=0)
+    assert (four[0] - four[3]).abs().max() > 0.01

@@ -12,6 +12,7 @@ from ldmlab.apps.config.instantiate import build
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_size import shown_size
 from ldmlab.core.records import DataSpec
+from ldmlab.models.blueprint import Blueprint
 
 
 def _check_patches(cfg: DictConfig, discriminator: nn.Module, spec: DataSpec) -> None:
@@ -32,11 +33,14 @@ def _check_patches(cfg: DictConfig, discriminator: nn.Module, spec: DataSpec) ->
         ) from error
 
 
-def check_experiment(cfg: DictConfig) -> None:
+def check_experiment(cfg: DictConfig) -> Blueprint:
     """Build all that both stages are made of, without memory behind their weights.
 
     Args:
         cfg: A composed configuration.
+
+    Returns:
+        What was built.
 
     Raises:
         UserError: Something does not build, or does not go together.
@@ -46,7 +50,8 @@ def check_experiment(cfg: DictConfig) -> None:
         weights = nn.Linear(2, 2)
     if blueprint.codec.learned:
         if blueprint.discriminator is not None:
-            build(cfg.discriminator, discriminator=blueprint.discriminator)
+            with torch.device("meta"):
+                build(cfg.discriminator, discriminator=blueprint.discriminator)
             _check_patches(cfg, blueprint.discriminator, blueprint.spec)
         stage = cfg.stages.autoencoder
         for rate in (stage.lr, stage.discriminator_lr):
@@ -60,3 +65,4 @@ def check_experiment(cfg: DictConfig) -> None:
         build(cfg.sampler).timesteps(blueprint.process.schedule)
         build(cfg.guidance)
         build(cfg.evaluation)
+    return blueprint

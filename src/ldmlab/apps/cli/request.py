@@ -33,7 +33,7 @@ def request_of(verb: Verb, arguments: Sequence[str]) -> Request:
     named = None if verb.base is None else text_of(verb.base, arguments)
     if named is None:
         if verb.base == "run":
-            raise UserError(f"run is mandatory: ldmlab {verb.name} run=<run folder or checkpoint>")
+            return _without_run(verb, arguments)
         return request(arguments, verb.config, extra=extra)
     file = find_run(named).config if verb.base == "run" else Path(named)
     base = load_config(file, _trusted(arguments))
@@ -45,6 +45,31 @@ def request_of(verb: Verb, arguments: Sequence[str]) -> Request:
     own = yaml.safe_load((conf_dir() / f"{verb.config}.yaml").read_text("utf-8"))
     more = {key: value for key, value in own.items() if key not in (*base, "defaults")}
     return request(arguments, base=base, extra=more | extra)
+
+
+def _without_run(verb: Verb, arguments: Sequence[str]) -> Request:
+    """The composition of a verb on a data set's configuration, or on none that matters.
+
+    Raises:
+        UserError: The verb needs a run, or a data set that was not named.
+    """
+    typed = {key_of(argument) for argument in arguments}
+    if not typed & set(verb.alone):
+        others = "".join(f", or {key}=" for key in verb.alone)
+        raise UserError(
+            f"run is mandatory: ldmlab {verb.name} run=<run folder or checkpoint>{others}"
+        )
+    named = bool(typed & {"data", "experiment"})
+    if "train_judge" in typed and not named and text_of("train_judge", arguments) != "false":
+        raise UserError("train_judge=true needs the images to learn: data=<name>, or run=R")
+    split = text_of("reference", arguments) in ("train", "validation")
+    if split and not named:
+        raise UserError("a reference of train or validation is a data set's: add data=<name>")
+    # The quickstart's data are no reference for anyone's images, and its judge is none.
+    extra: dict[str, Any] = {} if named else {"networks": {"judge": None}}
+    if not named and "reference" not in typed:
+        extra["reference"] = None
+    return request(arguments, verb.config, extra=extra, beside="config")
 
 
 def _trusted(arguments: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ class Verb:
         keeps_model: Whether the run's trained model is used, so that it cannot be exchanged.
         trains: Whether it may be handed to SLURM.
         module: Where its `run` is, other than in commands/.
+        alone: Keys that it also works with in the place of a run, on a data set's configuration.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Verb:
     keeps_model: bool = False
     trains: bool = False
     module: str | None = None
+    alone: tuple[str, ...] = ()
 
     @property
     def config(self) -> str:
@@ -76,14 +78,19 @@ _TABLE = (
     ),
     Verb(
         "evaluate",
-        "Judge a trained run and write its metric card.",
+        "Judge a trained run, or anyone's images, and write a metric card.",
         (
             ("ldmlab evaluate run=runs/quickstart/diffusion/latest", "every metric of the run"),
             ("ldmlab evaluate run=R sampler=ddim sampler.steps=20", "with another sampler"),
             ("ldmlab evaluate run=R metrics=[bits_per_dim]", "likelihood by bound and by ODE"),
             ("ldmlab evaluate run=R metrics=[bits_per_dim] density=realnvp", "and of a flow"),
+            ("ldmlab evaluate run=R metrics=[fid,kid,rfid] num_samples=50000", "by Inception"),
+            ("ldmlab evaluate samples=A reference=B metrics=[fid,kid]", "two folders or npz"),
+            ("ldmlab evaluate train_judge=true data=digits", "a judge of one's own images"),
+            ("ldmlab evaluate run=R train_judge=true metrics=[fd_judge]", "and what it says of R"),
         ),
         base="run",
+        alone=("samples", "train_judge"),
         keeps_model=True,
     ),
     Verb(

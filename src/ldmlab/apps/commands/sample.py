@@ -21,7 +21,7 @@ from ldmlab.core.picture_file import write_picture
 from ldmlab.core.records import Batch
 from ldmlab.core.terminal import console
 from ldmlab.data.sampling.datasets import Cycle
-from ldmlab.models.drawing import Drawing, start_of
+from ldmlab.models.drawing import Drawing, check_drawn, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
 GRID = 64
@@ -48,7 +48,7 @@ def run(cfg: DictConfig) -> None:
         for first in track(batches, "sampling", console=console, transient=True):
             part = conditions[first : first + cfg.batch_size]
             images = drawing.draw(part, first).cpu()
-            _check_finite(images, first)
+            check_drawn(images, first)
             for k, image in enumerate(images, first):
                 write_picture(image, restored.spec, out / f"{k:05d}")
             shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
@@ -57,20 +57,6 @@ def run(cfg: DictConfig) -> None:
         save_picture(grid, out / "grid.png")
     rest = f" of the first {GRID}" if len(conditions) > GRID else ""
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
-
-
-def _check_finite(images: Tensor, first: int) -> None:
-    """Save no black square in the place of an image that is none.
-
-    Raises:
-        UserError: An image holds numbers that are not finite.
-    """
-    for number, image in enumerate(images, first):
-        if not bool(torch.isfinite(image).all()):
-            raise UserError(
-                f"image {number} holds numbers that are not finite: the sampler has left what the "
-                "model knows; lower guidance.scale, or take more sampler.steps"
-            )
 
 
 def _conditions(cfg: DictConfig, restored: Restored) -> Batch | Cycle:

@@ -6,16 +6,18 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ldmlab.apps.build.check import check_experiment
-from ldmlab.apps.commands.evaluate import JUDGE, card_of, write_card
+from ldmlab.apps.commands.evaluate import card_of, write_card
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.overrides import typed_overrides
 from ldmlab.apps.runs.restore import Restored, restore
+from ldmlab.apps.stages.fit_stage import check_resume
 from ldmlab.apps.stages.plan import planned
 from ldmlab.apps.stages.session import Session, console
 from ldmlab.apps.stages.two_stage import train_autoencoder, train_diffusion
 from ldmlab.core.jobs import report
 from ldmlab.core.processes import is_main_process
 from ldmlab.core.terminal import next_line
+from ldmlab.evaluation.names import OWN
 
 _WISH = 200  # characters of a caption that are shown
 
@@ -25,9 +27,13 @@ def run(cfg: DictConfig) -> None:
 
     Args:
         cfg: The composed configuration.
+
+    Raises:
+        UserError: Something of it cannot be had.
     """
     cfg = planned(cfg, typed_overrides())
     check_experiment(cfg)
+    check_resume(cfg)
     session = Session.open(cfg)
     if cfg.stage == "autoencoder":
         folder = train_autoencoder(session)
@@ -44,7 +50,7 @@ def run(cfg: DictConfig) -> None:
         return
     restored = restore(cfg, folder.path)
     card = card_of(cfg, restored)
-    if card is None or JUDGE not in card["measured"]:
+    if card is None or OWN not in card["measured"]:
         card = write_card(cfg, restored, session.seconds)
     session.close(card)
     report({name: metric["value"] for name, metric in card["metrics"].items()})

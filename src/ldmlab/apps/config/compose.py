@@ -46,6 +46,7 @@ def request(
     config_name: str = "config",
     base: DictConfig | None = None,
     extra: Mapping[str, Any] | None = None,
+    beside: str | None = None,
 ) -> Request:
     """Prepare a composition.
 
@@ -54,6 +55,7 @@ def request(
         config_name: Name of the primary configuration.
         base: A configuration to compose on, in the place of conf/config.yaml.
         extra: Keys to lay over both, below the arguments.
+        beside: Another primary configuration of conf/ to compose first, in the place of `base`.
 
     Raises:
         UserError: An argument is no override.
@@ -62,7 +64,7 @@ def request(
         check_shape(argument)
     overrides = tuple(map(protect, arguments))
     inherited = frozenset(map(str, base or ()))
-    names = [] if base is None else [store_base(base)]
+    names = ([] if beside is None else [beside]) if base is None else [store_base(base)]
     names += [config_name] if base is None or config_name != "config" else []
     if len(names) == 1 and not extra:
         return Request(names[0], overrides, config_name, inherited)

@@ -25,6 +25,7 @@ from ldmlab.core.arguments import (
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_size import any_image_size
 from ldmlab.core.ranges import Range, rising_pair
+from ldmlab.evaluation.names import METRICS
 
 Devices = Annotated[
     int | list[int] | Literal["auto"],
@@ -43,7 +44,8 @@ Precision = Literal["32-true", "bf16-mixed"]
 Pair = Annotated[list[float], rising_pair]
 Multiple = Annotated[int, Range("a multiple of 8", lambda x: x > 0 and x % 8 == 0)]
 Metrics = Annotated[
-    list[Literal["judge", "bits_per_dim"]], Range("a list of judge and bits_per_dim", bool)
+    list[Literal[METRICS]],  # type: ignore[valid-type]
+    Range(f"a list of {', '.join(METRICS)}", lambda x: bool(x) and set(x) <= set(METRICS)),
 ]
 
 
@@ -93,7 +95,13 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "strength": Share,
         "resamplings": PositiveInt,
         "ema_std": Share | None,
-        "metrics": Metrics,
+        "metrics": Metrics | None,
+        "samples": Name | None,
+        "reference": Name | None,
+        "reference_rows": PositiveInt,
+        "folds": Natural,
+        "cache": Name,
+        "train_judge": bool,
         "to": Literal["diffusers", "safetensors"],
         "action": Literal["check", "make", "tokenizer"],
         "size": Multiple,
@@ -158,6 +166,14 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "variance": Literal["beta", "beta_tilde", "learned"],
         "trace": Literal["hutchinson", "exact"],
         "tolerance": Positive,
+    },
+    "networks": dict.fromkeys(("inception", "dinov2", "clip", "judge"), Name | None),
+    "judge": {
+        "max_steps": PositiveInt,
+        "batch_size": PositiveInt,
+        "lr": Positive,
+        "limit": PositiveInt,
+        "seed": Seed,
     },
     "density": {
         "network": dict[str, Any] | None,

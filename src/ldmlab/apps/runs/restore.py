@@ -7,11 +7,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldmlab.apps.build.experiment import build_codec, build_model
+from ldmlab.apps.build.experiment import build_autoencoder, build_codec, build_model
 from ldmlab.apps.runs.find import find_checkpoint, find_run
 from ldmlab.apps.runs.folder import RunFolder
+from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
-from ldmlab.core.checkpoint_keys import kept_average, model_weights, spec_in, stage_of
+from ldmlab.core.checkpoint_keys import (
+    autoencoder_weights,
+    kept_average,
+    model_weights,
+    spec_in,
+    stage_of,
+)
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import DataSpec
 from ldmlab.models.latent_diffusion import LatentDiffusion
@@ -33,6 +40,48 @@ class Restored:
     spec: DataSpec
     folder: RunFolder
     step: int
+
+
+@dataclass(frozen=True)
+class RestoredCodec:
+    """A codec of a run of stage one and where it came from.
+
+    Attributes:
+        codec: The codec, not normalised, in evaluation mode.
+        spec: What it knows of its data.
+        folder: Its run.
+        step: Step of its checkpoint.
+    """
+
+    codec: Codec
+    spec: DataSpec
+    folder: RunFolder
+    step: int
+
+
+def stage_of_run(run: str | Path) -> str | None:
+    """The stage that a run, or one of its checkpoints, is of."""
+    return stage_of(read_checkpoint(find_checkpoint(run)))
+
+
+def restore_codec(cfg: DictConfig, run: str | Path) -> RestoredCodec:
+    """Build the autoencoder of a stage-one run as a codec, on the CPU.
+
+    Args:
+        cfg: The run's configuration.
+        run: Its folder, or one of its checkpoints.
+
+    Raises:
+        UserError: The run has no checkpoint, or of another architecture.
+    """
+    path = find_checkpoint(run)
+    checkpoint = read_checkpoint(path)
+    state = checkpoint["state_dict"]
+    spec = spec_in(checkpoint)
+    codec = NormalizedCodec(build_autoencoder(cfg, spec))
+    weights = autoencoder_weights(state, f"run={run}")
+    load_weights(codec.autoencoder, weights, f"{path} does not fit its configuration")
+    return RestoredCodec(codec.eval(), spec, find_run(run), int(state["steps"]))
 
 
 def restore(cfg: DictConfig, run: str | Path, ema_std: float | None = None) -> Restored:

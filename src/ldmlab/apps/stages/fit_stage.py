@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -69,6 +70,9 @@ def fit_stage(
             session.seconds[stage] = spent
             return
         console.print(f"{stage}: continuing {folder.path} from step {resume.step}")
+    else:
+        why = "resume=never" if cfg.resume == "never" else "it holds no checkpoint yet"
+        console.print(f"{stage}: beginning {folder.path} at step 0 ({why})")
     if is_main_process():
         folder.write_config(cfg)
         folder.write_environment()
@@ -131,6 +135,19 @@ def further(group: DictConfig, except_for: Sequence[str] = (), **defaults: Any) 
     """
     nodes = [group[key] for key in group if OmegaConf.is_dict(group[key]) and key not in except_for]
     return [build(node, **{k: v for k, v in defaults.items() if takes(node, k)}) for node in nodes]
+
+
+def check_resume(cfg: DictConfig) -> None:
+    """Look whether a named checkpoint is there, before data are read.
+
+    Raises:
+        UserError: `resume` names no file.
+    """
+    if cfg.resume not in ("auto", "never") and not Path(cfg.resume).is_file():
+        raise UserError(
+            f"resume={cfg.resume} is no checkpoint: name a .ckpt file of this run, or leave resume "
+            "out for the newest, or to begin anew"
+        )
 
 
 def _resume_from(cfg: DictConfig, stage: str, folder: RunFolder) -> Resume | None:

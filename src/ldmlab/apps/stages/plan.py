@@ -45,6 +45,7 @@ _WIDTH_STEP = 32
 _START_OF_ADVERSARY = 0.8
 # Gigabytes of a GPU's memory from which an overlay is taken, the largest first.
 _OVERLAYS = (("own_large", 60, 512), ("own_medium", 7, 128), ("own_small", 0, 0))
+_TOKENS = 4096  # of captions at most
 _SIDES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 # Of the configuration, what a plan depends on, whatever the verb.
 _DECISIVE = (
@@ -156,13 +157,15 @@ def _conditions(found: Contents) -> tuple[list[str], str]:
     kind = there[0] if there else None
     if kind == "captions":
         overrides += ["conditioner=text", f"data.captions={found.captions}"]
+        overrides += [f"data.vocabulary_size={_TOKENS}"]
     elif kind == "masks":
         overrides += ["conditioner=mask", f"data.masks={found.masks}"]
         overrides += [f"data.num_mask_labels={found.num_mask_labels}"]
     elif kind == "classes":
         overrides += ["conditioner=class", "data.class_folders=true"]
-    else:
-        overrides += ["conditioner=none", "guidance=none"]
+        overrides += [f"data.num_classes={len(found.classes)}"]
+    if kind is not None:
+        overrides += ["guidance=classifier_free"]
     text = ", ".join(str(what[kind]) for kind in there) or "neither captions nor masks nor classes"
     line = f"found {found.count:,} images in {found.root}, {found.side} px a side"
     if (found.channels, found.bits) != (3, 8):

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
-from ldmlab.core.ranges import natural, positive_int
+from ldmlab.core.ranges import natural, positive_int, whole_above
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
 from ldmlab.data.vistas.scene import Scenes
-from ldmlab.evaluation.distances import reconstruction_metrics
+from ldmlab.evaluation.metrics import reconstruction_metrics
 from ldmlab.evaluation.protocol import Evaluation, Metric, OnProgress, Subject
 from ldmlab.evaluation.vistas.metrics import (
     frechet_world,
@@ -31,6 +31,7 @@ from ldmlab.evaluation.vistas.networks import (
     asset_hash,
     load_judge,
 )
+from ldmlab.models.drawing import check_drawn
 
 
 class VistasEvaluation(Evaluation):
@@ -43,7 +44,8 @@ class VistasEvaluation(Evaluation):
     """
 
     def __init__(self, num_samples: int = 256, batch_size: int = 64, seed: int = 0) -> None:
-        positive_int(num_samples=num_samples, batch_size=batch_size)
+        whole_above(1)(num_samples=num_samples)  # one image has no covariance
+        positive_int(batch_size=batch_size)
         natural(seed=seed)
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -94,6 +96,11 @@ class VistasEvaluation(Evaluation):
             "real": frechet_world(judge, [real.image], [unseen]),
             "samples": len(samples),
         }
+        if len(samples) <= judge.num_features:
+            metrics["frechet_world"]["warning"] = (
+                f"{len(samples)} images do not fill the judge's {judge.num_features} features, and "
+                "the distance is biased upwards: raise evaluation.num_samples above that"
+            )
         metrics["valid_rate"] = {
             "value": valid_rate(judge, samples),
             "real": valid_rate(judge, real.image),
@@ -123,6 +130,7 @@ class VistasEvaluation(Evaluation):
                 noise,
                 subject.guidance,
             )
+            check_drawn(images, first + start)
             on_progress(first + start + len(conditions), total)
             yield images.clamp(-1, 1).cpu()
 
@@ -169,16 +177,14 @@ class VistasEvaluation(Evaluation):
 
 
 def _judged(judge: VistasJudge, images: Tensor, scenes: Scenes) -> dict[str, float]:
-    """The judge's shares; strict objects count only where an object was asked for."""
+    """The judge's shares; strict objects count only where an object was asked for, if anywhere."""
     metrics = judge_conditional(judge, images, scenes)
+    del metrics["object_accuracy"]
     asked = [i for i, kind in enumerate(scenes.slot("object")) if kind > 0]
-    strict = judge_conditional(judge, images[asked], scenes[asked])["object_accuracy"]
-    return {
-        "class_accuracy": metrics["class_accuracy"],
-        "caption_accuracy": metrics["caption_accuracy"],
-        "object_accuracy": strict,
-        **{name: value for name, value in metrics.items() if name.startswith("slot/")},
-    }
+    if asked:
+        strict = judge_conditional(judge, images[asked], scenes[asked])
+        metrics["object_accuracy"] = strict["object_accuracy"]
+    return metrics
 
 
 def _held_out(
@@ -197,4 +203,5 @@ def _held_out(
             ("accuracy", "caption_accuracy"),
             ("object_accuracy", "object_accuracy"),
         )
+        if old in found
     }

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from ldmlab.core.tensors import to_unit_range
 from ldmlab.data.vistas.materials import MASK_LABELS
 from ldmlab.data.vistas.scene import SLOTS, Scenes
+from ldmlab.evaluation.metrics import check_judgeable
 from ldmlab.evaluation.vistas.networks import VistasJudge, load_segmenter
 from ldmlab.evaluation.vistas.objects import strict_objects
 
@@ -19,6 +20,7 @@ _CHUNK = 256
 
 
 def _answers(judge: VistasJudge, images: Float[Tensor, "b 3 h w"]) -> dict[str, Int[Tensor, " b"]]:
+    check_judgeable(images)
     device = next(judge.parameters()).device
     with torch.inference_mode():
         parts = [judge(chunk.to(device)) for chunk in images.split(_CHUNK)]
@@ -44,9 +46,9 @@ def judge_conditional(
         one scene asks for.
 
     Raises:
-        ValueError: There is not one scene per image.
+        ValueError: There is not one scene per image, or no image, or one is not finite.
     """
-    if len(images) != len(scenes) or len(images) == 0:
+    if len(images) != len(scenes):
         raise ValueError(f"{len(images)} images cannot be judged by {len(scenes)} scenes")
     seen = _answers(judge, images)
     right, metrics = {}, {}
@@ -64,7 +66,11 @@ def judge_conditional(
 
 
 def valid_rate(judge: VistasJudge, images: Float[Tensor, "b 3 h w"]) -> float:
-    """Share of the images, in [-1, 1], that look like landscapes of this world at all."""
+    """Share of the images, in [-1, 1], that look like landscapes of this world at all.
+
+    Raises:
+        ValueError: There is no image, or one is not finite.
+    """
     return _share(_answers(judge, images)["valid"] == 1)
 
 
@@ -82,7 +88,11 @@ def mask_miou(
 
     Returns:
         A number in [0, 1]; labels that are neither asked nor seen do not count.
+
+    Raises:
+        ValueError: There is no image, or one is not finite.
     """
+    check_judgeable(images)
     device = torch.device("cpu") if judge is None else next(judge.parameters()).device
     segmenter = load_segmenter().to(device)
     seen, size = [], tuple(masks.shape[-2:])
@@ -125,7 +135,11 @@ def frechet_world(
         fake: Batches of the judged set, in [-1, 1].
 
     Returns:
-        0 for equal Gaussian statistics; it has no unit and depends on the sizes of the sets.
+        0 for equal Gaussian statistics; it has no unit and depends on the sizes of the sets, and
+        with no more images than features it is biased upwards.
+
+    Raises:
+        ValueError: A set has fewer than two images, or one is not finite.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
@@ -136,8 +150,13 @@ def frechet_world(
         input_img_size=(3, 32, 32),
         sync_on_compute=False,  # one process judges; the others of its training are gone
     ).to(device)
+    counts = {True: 0, False: 0}
     for batch, is_real in _marked(real, fake):
+        check_judgeable(batch)
         metric.update(batch.to(device), real=is_real)
+        counts[is_real] += len(batch)
+    if min(counts.values()) < 2:
+        raise ValueError(f"sets of {counts[True]} and {counts[False]} images have no covariance")
     return float(metric.compute())
 
 

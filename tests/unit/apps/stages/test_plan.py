@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
+from ldmlab.apps.build.check import check_experiment
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.stages import plan
 from ldmlab.core.errors import UserError
@@ -64,6 +65,16 @@ def test_plan_follows_data_machine_and_time(root: Path, steps: dict[str, float])
     assert cfg.discriminator.start == int(0.8 * cfg.stages.autoencoder.max_steps)
     assert cfg.network.channels == 64
     assert (cfg.plan, cfg.budget) == ([], None)
+    check_experiment(cfg)
+
+
+def test_captions_come_before_classes(root: Path, steps: dict[str, float]) -> None:
+    for image in root.rglob("*.png"):
+        image.with_suffix(".txt").write_text(f"a {image.parent.name}")
+    cfg = _planned(root, "budget=20m")
+    assert (cfg.data.captions, cfg.data.class_folders) == ("txt", False)
+    assert cfg.conditioner._target_.endswith("TextConditioner.for_data")
+    check_experiment(cfg)
 
 
 def test_single_stage_has_all_the_time(root: Path, steps: dict[str, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from tests.unit.evaluation.subjects import Drawer, subject
 from torch import Tensor
 
+from ldmlab.core.errors import UserError
 from ldmlab.core.random import SampleNoise
 from ldmlab.core.records import Batch
 from ldmlab.data.vistas.dataset import Vistas
 from ldmlab.data.vistas.scene import Scenes
 from ldmlab.evaluation.vistas import evaluation
 from ldmlab.evaluation.vistas.corruptions import pictures
-from ldmlab.evaluation.vistas.evaluation import VistasEvaluation
+from ldmlab.evaluation.vistas.evaluation import VistasEvaluation, _judged
+from ldmlab.evaluation.vistas.networks import VistasJudge, load_judge
 
 COUNT = 12
 TEST, UNSEEN = Vistas("test", COUNT), Vistas("compositions", COUNT // 2)
@@ -119,3 +122,46 @@ def test_masks_are_compared_with_those_that_were_asked_for() -> None:
     assert overlap["shuffled"] < 0.5 < overlap["real"]
     assert overlap["reconstruction"] < overlap["real"]
     assert "class_accuracy" not in metrics
+
+
+def test_image_that_is_not_finite_is_refused_by_its_number() -> None:
+    def spoilt(conditions: Batch) -> Tensor:
+        images = _exactly(conditions)
+        return torch.where((conditions.index == 6).view(-1, 1, 1, 1), torch.nan, images)
+
+    with pytest.raises(UserError, match="image 6 holds numbers that are not finite"):
+        judged(spoilt)
+
+
+def test_reconstruction_that_is_not_finite_is_refused() -> None:
+    drawer = Drawer(_exactly, "caption")
+    lost = replace(subject(drawer, 32, 3), model=_Overflowing(_exactly, "caption"))  # type: ignore
+    with pytest.raises(UserError, match="the codec makes numbers that are not finite of image 0"):
+        VistasEvaluation(COUNT)(lost, lambda done, total: None)
+
+
+class _Overflowing(Drawer):
+    @property
+    def codec(self) -> Any:
+        return SimpleNamespace(reconstruct=lambda images: images / 0)
+
+
+@pytest.mark.parametrize(("features", "warned"), [(COUNT, True), (COUNT - 1, False)])
+def test_distance_of_no_more_images_than_features_warns(
+    monkeypatch: pytest.MonkeyPatch, features: int, warned: bool
+) -> None:
+    monkeypatch.setattr(evaluation, "frechet_world", lambda *_: 1.0)
+    monkeypatch.setattr(VistasJudge, "num_features", features)
+    distance = judged(_exactly, "label")[0]["frechet_world"]
+    assert ("warning" in distance) == warned
+    if warned:
+        assert f"{COUNT} images do not fill the judge's {COUNT} features" in distance["warning"]
+
+
+def test_object_accuracy_is_of_scenes_that_ask_for_an_object() -> None:
+    scenes, images = TEST.scenes(range(COUNT)), REAL.image
+    assert images is not None
+    empty = [row for row in range(COUNT) if scenes.object[row] == 0]
+    found = _judged(load_judge(), images[empty], scenes[empty])
+    assert empty and "object_accuracy" not in found and found["caption_accuracy"] > 0.5
+    assert "object_accuracy" in _judged(load_judge(), images, scenes)

@@ -108,6 +108,33 @@ def test_judge_needs_a_scene_for_every_image() -> None:
         judge_conditional(load_judge(), torch.zeros(2, 3, 32, 32), TEST[:3])
 
 
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda judge, images, _: judge_conditional(judge, images, TEST[: len(images)]),
+        lambda judge, images, _: valid_rate(judge, images),
+        lambda judge, images, masks: mask_miou(judge, images, masks),
+        lambda judge, images, _: frechet_world(judge, [pictures(TEST[:4])[0]], [images]),
+    ],
+    ids=["conditional", "valid", "miou", "frechet"],
+)
+def test_metric_of_nothing_or_of_no_numbers_is_refused(
+    metric: Callable[..., object], count: int
+) -> None:
+    images, masks = (part[:count] for part in pictures(TEST[:2]))
+    images[1:, 0, 5, 5] = torch.nan
+    with pytest.raises(ValueError, match=r"image 1 .* not finite" if count else "no images"):
+        metric(load_judge(), images, masks)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(0, 4), (4, 0), (1, 4), (4, 1)])
+def test_frechet_world_needs_two_images_of_each(real: int, fake: int) -> None:
+    batches = [pictures(TEST[k : k + 1])[0] for k in range(4)]
+    with pytest.raises(ValueError, match=f"sets of {real} and {fake} images have no covariance"):
+        frechet_world(load_judge(), batches[:real], batches[:fake])
+
+
 def test_frechet_world_orders_degradations() -> None:
     judge = load_judge()
     real, _ = pictures(TEST)
