@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldmlab.apps.config.compose import compose
 from ldmlab.apps.config.conf_dir import conf_dir
-from ldmlab.apps.config.run_id import name_of_run, stage_identity
+from ldmlab.apps.config.run_id import name_of_run, split_identity, stage_identity
 from ldmlab.apps.stages.codec import AUTOENCODER_KEYS
 from ldmlab.apps.stages.two_stage import DIFFUSION_KEYS
 
@@ -75,3 +75,21 @@ def _with(words: list[str]) -> DictConfig:
         else:
             cfg[key] = leaf
     return cfg  # type: ignore[return-value]
+
+
+def test_keys_that_came_later_change_no_id_at_their_defaults() -> None:
+    words = ["data=image_folder", "data.root=photos"]
+    cfg = compose(words)
+    before = copy.deepcopy(cfg)
+    OmegaConf.set_struct(before, False)
+    rules = ("value_range", "value_window", "value_percentile")
+    for split in ("train", "validation"):
+        for key in ("pixels", "resize_mode"):
+            before.data[split].transform.pop(key)
+    for key in ("bits", "pages", "resize_mode", *rules):
+        before.data.pop(key)
+    assert names(cfg) == names(before)
+    assert split_identity(cfg, "train") == split_identity(before, "train")
+    others = ("data.bits=16", "data.channels=1", "data.resize_mode=pad", "data.value_range=[0,9]")
+    changed = [names(OmegaConf.merge(cfg, OmegaConf.from_dotlist([word]))) for word in others]
+    assert len({*changed, names(cfg)}) == len(others) + 1
