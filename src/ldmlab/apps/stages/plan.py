@@ -89,11 +89,10 @@ def planned(cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
         if path.is_file():
             plan = _read(path)
             console.print(f"as planned before ({path}; delete it to plan anew):", markup=False)
+            _say(plan.reasons)
         else:
             plan = _make(cfg, typed)
             write_text(path, OmegaConf.to_yaml(OmegaConf.create(vars(plan))))
-    for line in plan.reasons:
-        console.print(f"  {line}", markup=False)
     return _with(cfg, plan.overrides, typed)
 
 
@@ -116,6 +115,11 @@ def _read(path: Path) -> Plan:
     return Plan(tuple(table.overrides), tuple(table.reasons))
 
 
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+
+
 def _make(cfg: DictConfig, typed: Sequence[str]) -> Plan:
     overrides: list[str] = []
     reasons: list[str] = []
@@ -125,14 +129,20 @@ def _make(cfg: DictConfig, typed: Sequence[str]) -> Plan:
             chosen, why = _conditions(found)
             overrides += chosen
             reasons.append(why)
+            _say([why])
         if SIZE in cfg.plan:
             chosen, why = _overlay(cfg, found)
+            if "data.image_size" in map(key_of, typed):
+                why += "; data.image_size is yours"
             overrides += chosen
             reasons.append(why)
+            _say([why])
     if cfg.budget is not None:
+        _say(["timing a few steps ..."])
         chosen, lines = _steps(cfg, overrides, typed, seconds_of(cfg.budget))
         overrides += chosen
         reasons += lines
+        _say(lines)
     mine = {key_of(override) for override in typed}
     return Plan(tuple(o for o in overrides if key_of(o) not in mine), tuple(reasons))
 
@@ -191,7 +201,7 @@ def _overlay(cfg: DictConfig, found: Contents) -> tuple[list[str], str]:
     side = next((s for s in _SIDES if s <= min(size, found.side)), _SIDES[-1])
     where = f"a GPU of {memory:.0f} GiB" if memory else "a CPU"
     overrides = [f"experiment={name}", f"data.image_size={side}"]
-    return overrides, f"{name} at {side} x {side} px, on {where}"
+    return overrides, f"{name}, made for {side} x {side} px, on {where}"
 
 
 def _steps(
