@@ -37,6 +37,7 @@ def _card(path: Path) -> dict[str, Any]:
     return metrics
 
 
+@pytest.mark.slow
 def test_both_stages_of_a_run_are_measured(
     stored_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,4 +55,9 @@ def of_leave_outs(without: Sequence[float], value: float) -> Interval:
     """95 % interval about a value, by its values without each of several equal folds."""
     folds, values = len(without), torch.tensor(without, dtype=torch.float64)
     error = math.sqrt((folds - 1) / folds * float((values - values.mean()).square().sum()))
+    return around(value, error)
+
+
+def around(value: float, error: float) -> Interval:
+    """95 % interval about a value, by its standard error."""
     return value - _Z * error, value + _Z * error

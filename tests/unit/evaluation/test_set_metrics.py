@@ -63,6 +63,20 @@ def test_fid_of_few_kept_rows_is_that_of_all_moments(tmp_path: Path) -> None:
     assert found["kid"]["value"] == pytest.approx(distances.kernel(rows[0][::4], rows[1])[0])
 
 
+def test_kernel_distance_of_many_rows_has_an_interval_of_its_subsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ldmlab.evaluation.set_metrics._SUBSET", 20)
+    real, fake = Given(pictures(80, 0)), Given(pictures(45, 1))
+    entry = _measurement(tmp_path)(Judged(fake, real), ["kid"])["kid"]
+    rows = [small_network()(list(x.images))["features"] for x in (real, fake)]
+    mean, _ = distances.kernel(*rows, subset_size=20)
+    _, std = distances.kernel(*rows, subset_size=20, subsets=20)
+    half = 1.959964 * std * (20 / 45) ** 0.5
+    assert entry["value"] == pytest.approx(mean)
+    assert entry["interval"] == pytest.approx((mean - half, mean + half))
+
+
 def test_fid_of_a_set_with_itself_is_zero(tmp_path: Path) -> None:
     images = Given(pictures(40, 0))
     found = _measurement(tmp_path)(Judged(images, images), ["fid", "memorisation"])
