@@ -58,13 +58,17 @@ def run(cfg: DictConfig) -> None:
     for name, metric in card["metrics"].items():
         real = metric.get("real")
         table.add_row(name, _shown(metric["value"]), "" if real is None else _shown(real))
-    console.print(table)
+    if card["metrics"]:
+        console.print(table)
     seconds = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in card["wall_seconds"].items())
     console.print(f"time: {seconds}")
     places = f"run:     {folder.path}\nsamples: {folder.samples}\ncard:    {folder.card}"
     console.print(places, markup=False)
     line = next_line("sample", f"run={folder.path}", _another_wish(cfg, restored))
     console.print(line, markup=False)
+    if not card["metrics"]:
+        judge = ("train_judge=true", "metrics=[fd_judge]")
+        console.print(next_line("evaluate", f"run={folder.path}", *judge), markup=False)
 
 
 def _another_wish(cfg: DictConfig, restored: Restored) -> str:
