@@ -290,12 +290,16 @@ def test_run_goes_on_only_with_the_data_it_was_begun_on(tmp_path: Path) -> None:
     train(3)
 
 
-def test_images_of_other_channels_than_the_model_are_refused(tmp_path: Path) -> None:
-    make("image_folder", tmp_path / "root", None, 6, 32)
+def test_images_of_other_channels_than_the_model_are_refused_or_made_so(tmp_path: Path) -> None:
+    make("celebahq", tmp_path / "faces", None, 6, 32)
+    form = next(iter(FORMS["celebahq"]))
     with pytest.raises(
         UserError, match=r"data.channels=1, and .* images of 3: set data.channels=3"
     ):
-        opened(tmp_path / "root", "image_folder", "plain", "data.channels=1")
+        opened(tmp_path / "faces", "celebahq", form, "data.channels=1")
+    make("image_folder", tmp_path / "root", None, 6, 32)
+    grey = opened(tmp_path / "root", "image_folder", "plain", "data.channels=1")
+    assert grey.train.__getitems__([0]).image.shape[:2] == (1, 1)
 
 
 def test_classes_and_words_that_the_data_has_not_are_refused(tmp_path: Path) -> None:
