@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ldmlab.conditioning.class_names import asked_class
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
@@ -42,8 +43,21 @@ def asked_conditions(
     return Batch(index=torch.arange(count)) if conditioner.input_key is None else None
 
 
-def one_condition(value: str | int, key: str, conditioner: Conditioner) -> Batch:
+def one_condition(
+    value: str | int,
+    key: str,
+    conditioner: Conditioner,
+    num_classes: int | None = None,
+    names: Sequence[str] = (),
+) -> Batch:
     """One caption or class, such as `also=` takes, as a batch of one.
+
+    Args:
+        value: The caption, or the class's number or name.
+        key: What the user calls it.
+        conditioner: The model's.
+        num_classes: Number of the model's classes; None where it has none.
+        names: Name of each class, as far as they have any.
 
     Raises:
         UserError: The model takes neither, or the value is no class.
@@ -51,12 +65,9 @@ def one_condition(value: str | int, key: str, conditioner: Conditioner) -> Batch
     index = torch.arange(1)
     if conditioner.input_key == "caption":
         return Batch(index=index, caption=(str(value),))
-    if conditioner.input_key != "label":
+    if conditioner.input_key != "label" or num_classes is None:
         raise UserError(f"{key}= needs a model conditioned on text or on classes")
-    try:
-        return Batch(index=index, label=torch.tensor([int(value)]))
-    except (TypeError, ValueError):
-        raise UserError(f"{key}={value} is no class: give its number") from None
+    return Batch(index=index, label=torch.tensor([asked_class(key, value, num_classes, names)]))
 
 
 def read_prompts(path: str | Path) -> list[str]:

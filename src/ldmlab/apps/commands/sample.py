@@ -7,12 +7,12 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
-from ldmlab.apps.build.experiment import build_validation
+from ldmlab.apps.commands.sample_conditions import conditions_asked
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
-from ldmlab.conditioning.asked import asked_conditions, one_condition, read_prompts
+from ldmlab.conditioning.asked import one_condition
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_folder import image_folder
@@ -20,7 +20,6 @@ from ldmlab.core.image_grid import picture_grid, save_picture
 from ldmlab.core.picture_file import write_picture
 from ldmlab.core.records import Batch
 from ldmlab.core.terminal import console
-from ldmlab.data.sampling.datasets import Cycle
 from ldmlab.models.drawing import Drawing, check_drawn, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
@@ -39,7 +38,7 @@ def run(cfg: DictConfig) -> None:
     with image_folder(cfg.out, samples, cfg.prompt, cfg.seed) as out:
         restored = restore(cfg, cfg.run, cfg.ema_std)
         restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
-        conditions = _conditions(cfg, restored)
+        conditions = conditions_asked(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
         drawing = _drawing(cfg, restored, weak)
         shown: list[Tensor] = []
@@ -59,25 +58,14 @@ def run(cfg: DictConfig) -> None:
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
-def _conditions(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
-    """The conditions that the configuration asks for, or else those of the validation data."""
-    prompts = [] if cfg.prompt is None else [str(cfg.prompt)]
-    if cfg.prompts is not None:
-        if prompts:
-            raise UserError("give prompt=<text> or prompts=<file>, not both")
-        prompts = read_prompts(cfg.prompts)
-    labels = [cfg.labels] if isinstance(cfg.labels, int) else list(cfg.labels or ())
-    conditioner = restored.model.network.conditioner
-    asked = asked_conditions(conditioner, prompts, labels, cfg.num_samples)
-    return Cycle(build_validation(cfg, restored.spec), cfg.num_samples) if asked is None else asked
-
-
 def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) -> Drawing:
     """All that was asked for beside the conditions."""
 
     def asked(key: str) -> list[Batch]:
-        conditioner = restored.model.network.conditioner
-        return [] if cfg[key] is None else [one_condition(cfg[key], key, conditioner)]
+        if cfg[key] is None:
+            return []
+        conditioner, classes = restored.model.network.conditioner, restored.spec.num_classes
+        return [one_condition(cfg[key], key, conditioner, classes, restored.classes)]
 
     return Drawing(
         restored.model,
