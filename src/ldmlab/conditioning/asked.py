@@ -11,6 +11,7 @@ from ldmlab.conditioning.class_names import asked_class
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
+from ldmlab.data.sources.tables import TABLES, column_of, read_rows
 
 
 def asked_conditions(
@@ -71,15 +72,31 @@ def one_condition(
 
 
 def read_prompts(path: str | Path) -> list[str]:
-    """The texts of a file, one a line.
+    """The texts of a file: one a line, or of a csv or jsonl table one a row.
+
+    Args:
+        path: The file; a table has a column `prompt`, `text` or `caption`.
 
     Raises:
-        UserError: It cannot be read, or holds none.
+        UserError: It cannot be read, or holds none, or a row has none.
     """
+    path = Path(path)
+    if path.suffix.lower() in TABLES:
+        return _table_prompts(path)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"prompts={path} cannot be read: {error}") from error
     if not (prompts := [line for line in lines if line.strip()]):
         raise UserError(f"prompts={path} holds no caption: write one a line")
     return prompts
+
+
+def _table_prompts(path: Path) -> list[str]:
+    rows = read_rows("prompts", path)
+    column = column_of("prompts", path, rows, ("prompt", "text", "caption"))
+    prompts = [row.get(column) for row in rows]
+    for number, prompt in enumerate(prompts, 1):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(f"prompts={path}: row {number} has no text in the column {column}")
+    return [str(prompt) for prompt in prompts]
