@@ -42,12 +42,9 @@ def run(cfg: DictConfig) -> None:
     with image_folder(cfg.out, samples, cfg.prompt, cfg.seed) as out:
         log = SampleLog(out, settings)
         restored = restore(cfg, cfg.run, cfg.ema_std)
-        records = Records(settings, restored)
         conditions = conditions_asked(cfg, restored)
-        wanted = (
-            records.of(conditions, range(len(conditions))) if isinstance(conditions, Batch) else {}
-        )
-        missing = log.missing(wanted, len(conditions))
+        records = Records(settings, restored, conditions)
+        missing = log.missing(records.all(), len(conditions))
         there = len(conditions) - len(missing)
         if there:
             console.print(f"{there} of {len(conditions)} images are in {out} already", markup=False)

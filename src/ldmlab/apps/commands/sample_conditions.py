@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from ldmlab.apps.build.experiment import build_validation
@@ -10,11 +12,16 @@ from ldmlab.apps.runs.restore import Restored
 from ldmlab.conditioning.asked import asked_conditions, read_prompts
 from ldmlab.conditioning.class_names import asked_classes
 from ldmlab.core.errors import UserError
-from ldmlab.core.records import Batch
+from ldmlab.core.records import UNLABELLED, Batch
+from ldmlab.core.terminal import console
+from ldmlab.data.images.frame import Frame
+from ldmlab.data.images.label_maps import LabelMapFiles
 from ldmlab.data.sampling.datasets import Cycle
 
+Conditions = Batch | Cycle | LabelMapFiles
 
-def conditions_asked(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
+
+def conditions_asked(cfg: DictConfig, restored: Restored) -> Conditions:
     """The conditions that the configuration asks for, or else those of the validation data.
 
     Raises:
@@ -29,7 +36,9 @@ def conditions_asked(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
         prompts = read_prompts(cfg.prompts)
     count = cfg.num_samples if cfg.per_class is None else 1
     asked = asked_conditions(conditioner, prompts, _labels(cfg, restored), count)
-    found = Cycle(build_validation(cfg, restored.spec), count) if asked is None else asked
+    found: Conditions | None = _masks(cfg, restored) or asked
+    if found is None:
+        found = Cycle(build_validation(cfg, restored.spec), count)
     typed = any(key_of(override) == "num_samples" for override in typed_overrides())
     if typed and len(found) != cfg.num_samples:
         raise UserError(
@@ -54,3 +63,20 @@ def _labels(cfg: DictConfig, restored: Restored) -> list[int]:
         asked = cfg.labels if isinstance(cfg.labels, int | str) else list(cfg.labels)
         labels = asked_classes("labels", asked, classes, restored.classes)
     return [label for label in labels for _ in range(each or 1)]
+
+
+def _masks(cfg: DictConfig, restored: Restored) -> LabelMapFiles | None:
+    """The label maps, brought into the model's frame as those of its training data were."""
+    if cfg.masks is None:
+        return None
+    spec, data = restored.spec, cfg.data
+    if restored.model.network.conditioner.input_key != "mask" or spec.num_mask_labels is None:
+        raise UserError("masks= needs a model conditioned on label maps, and this run has another")
+    frame = Frame(*spec.frame, min(spec.frame), data.get("resize_mode", "crop"))
+    first, unlabelled = data.get("first_label", 0), data.get("unlabelled", UNLABELLED)
+    found = LabelMapFiles(
+        Path(cfg.masks), "masks", cfg.num_samples, spec.num_mask_labels, frame, first, unlabelled
+    )
+    for note in found.notes:
+        console.print(f"masks: {note}", markup=False)
+    return found

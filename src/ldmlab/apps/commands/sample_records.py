@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
+from ldmlab.apps.commands.sample_conditions import Conditions
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.find import find_checkpoint
 from ldmlab.apps.runs.restore import Restored
 from ldmlab.core.records import Batch
 from ldmlab.core.sample_log import Record
+from ldmlab.data.images.label_maps import LabelMapFiles
+from ldmlab.data.sampling.datasets import Cycle
 from ldmlab.evaluation.card import described
 
-ASKING = ("prompt", "prompts", "labels", "per_class")
+ASKING = ("prompt", "prompts", "labels", "per_class", "masks")
 """Keys that ask for conditions; the validation data's are drawn where none is given."""
 
 _OF_ALL = ("also", "negative_prompt", "negative_label")
@@ -42,10 +46,21 @@ class Records:
     Attributes:
         settings: What decides them all.
         restored: The model that draws them.
+        conditions: What they are drawn under.
     """
 
     settings: Mapping[str, Any]
     restored: Restored
+    conditions: Conditions
+
+    def all(self) -> dict[int, Record]:
+        """What is known of all images by their index; nothing if it is the validation data's."""
+        if isinstance(self.conditions, Cycle):
+            return {}
+        indices = range(len(self.conditions))
+        if isinstance(self.conditions, Batch):
+            return self.of(self.conditions, indices)
+        return self.of(Batch(index=torch.tensor(indices)), indices)
 
     def of(self, conditions: Batch, indices: Sequence[int]) -> dict[int, Record]:
         """What is known of images before they are drawn, by their index.
@@ -66,6 +81,9 @@ class Records:
             record["label"] = label = int(conditions.label[row])
             if self.restored.classes:
                 record["class"] = self.restored.classes[label]
+        if isinstance(self.conditions, LabelMapFiles):
+            record["mask"] = self.conditions.names[index]
+            record["mask_sha256"] = self.conditions.digests[index]
         return record | {
             **{key: settings[key] for key in _OF_ALL if settings[key] is not None},
             "sampler": settings["sampler"],

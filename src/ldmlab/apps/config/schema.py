@@ -88,6 +88,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "prompts": str | None,
         "labels": int | str | list[int | str] | None,
         "per_class": PositiveInt | None,
+        "masks": str | None,
         "negative_prompt": str | None,
         "negative_label": Natural | str | None,
         "autoguidance": str | None,
