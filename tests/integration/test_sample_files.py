@@ -68,6 +68,7 @@ def test_refused_sample_leaves_no_folder(stored_run: Path, tmp_path: Path) -> No
     before = names(stored_run / "samples")
     assert draw(stored_run, "prompt=a digit") == 2  # a model of classes
     assert draw(stored_run, "prompt=a digit", f"out={tmp_path}/new") == 2
+    assert draw(stored_run, "labels=0-3", "num_samples=5", f"out={tmp_path}/new") == 2
     assert names(stored_run / "samples") == before and names(tmp_path) == []
 
 

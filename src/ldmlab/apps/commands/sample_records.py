@@ -84,6 +84,8 @@ class Records:
         if isinstance(self.conditions, LabelMapFiles):
             record["mask"] = self.conditions.names[index]
             record["mask_sha256"] = self.conditions.digests[index]
+        if isinstance(self.conditions, Cycle):
+            record["validation"] = index % len(self.conditions.dataset)
         return record | {
             **{key: settings[key] for key in _OF_ALL if settings[key] is not None},
             "sampler": settings["sampler"],
