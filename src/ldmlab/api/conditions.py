@@ -20,7 +20,7 @@ _WORDS = {"caption": "prompt=", "label": "label=", "mask": "mask=", "image": "im
 def conditions_of(
     conditioner: Conditioner,
     prompt: str | Sequence[str] | None,
-    label: int | Sequence[int] | None,
+    label: Sequence[int] | None,
     mask: Integer[Tensor, "*b h w"] | None,
     start: Start | None,
     count: int,
@@ -30,7 +30,7 @@ def conditions_of(
     Args:
         conditioner: The model's.
         prompt: Text, for every sample or for each.
-        label: Number of a class, likewise.
+        label: Numbers of classes, likewise.
         mask: Label map, likewise.
         start: Picture, and the part of it to be painted.
         count: Number of samples of a single condition.
@@ -55,7 +55,7 @@ def conditions_of(
 
 def _rows(
     prompt: str | Sequence[str] | None,
-    label: int | Sequence[int] | None,
+    label: Sequence[int] | None,
     mask: Tensor | None,
     start: Start | None,
 ) -> Batch | None:
@@ -63,7 +63,7 @@ def _rows(
         captions = (prompt,) if isinstance(prompt, str) else tuple(prompt)
         return Batch(index=torch.arange(len(captions)), caption=captions)
     if label is not None:
-        labels = torch.tensor([label] if isinstance(label, int) else list(label))
+        labels = torch.tensor(list(label))
         return Batch(index=torch.arange(len(labels)), label=labels)
     if mask is not None:
         maps = mask.long().reshape(-1, *mask.shape[-2:])

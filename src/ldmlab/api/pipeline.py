@@ -19,6 +19,7 @@ from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import restore
 from ldmlab.conditioning.asked import one_condition
+from ldmlab.conditioning.class_names import asked_classes
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.picture_file import picture_of
@@ -59,7 +60,7 @@ def load(
     if device is None:
         device = device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices)
     model, sampler, guidance = restored.model.to(device), build(cfg.sampler), build(cfg.guidance)
-    return Pipeline(model, restored.spec, sampler, guidance)
+    return Pipeline(model, restored.spec, sampler, guidance, restored.classes)
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,23 @@ class Pipeline:
         spec: What it knows of its data.
         sampler: The steps from noise to data, where no other is asked for.
         guidance: How the condition is strengthened, likewise.
+        classes: Name of each class; empty where the training data names none.
     """
 
     model: LatentDiffusion
     spec: DataSpec
     sampler: Sampler
     guidance: Guidance
+    classes: tuple[str, ...] = ()
 
     def sample(
         self,
         prompt: str | Sequence[str] | None = None,
         *,
-        label: int | Sequence[int] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
         mask: Integer[Tensor, "*b h w"] | None = None,
         negative_prompt: str | None = None,
-        negative_label: int | None = None,
+        negative_label: int | str | None = None,
         also: str | int | None = None,
         num_samples: int = 1,
         seed: int = 0,
@@ -103,7 +106,7 @@ class Pipeline:
 
         Args:
             prompt: Text, for every picture or for each.
-            label: Number of a class, likewise.
+            label: Number or name of a class, likewise.
             mask: Label map of the pictures' size, likewise.
             negative_prompt: Text to be guided away from, in the place of no condition.
             negative_label: Class to be guided away from.
@@ -128,7 +131,9 @@ class Pipeline:
         start = start_of(image, inpaint, self.spec)
         conditioner = self.model.network.conditioner
         taken, start = (start, None) if conditioner.input_key == "image" else (None, start)
-        conditions = conditions_of(conditioner, prompt, label, mask, taken, num_samples)
+        conditions = conditions_of(
+            conditioner, prompt, self._numbers(label), mask, taken, num_samples
+        )
         drawing = Drawing(
             self.model,
             self._size(size, image),
@@ -172,7 +177,7 @@ class Pipeline:
         images: Picture | Sequence[Picture],
         prompt: str | Sequence[str] | None = None,
         *,
-        label: int | Sequence[int] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
         mask: Integer[Tensor, "*b h w"] | None = None,
         seed: int = 0,
         tolerance: float = 1e-3,
@@ -185,7 +190,7 @@ class Pipeline:
         Args:
             images: As of `encode`.
             prompt: Text, for every image or for each.
-            label: Number of a class, likewise.
+            label: Number or name of a class, likewise.
             mask: Label map, likewise.
             seed: Seed of the draw and of the trace's estimate.
             tolerance: Of the ODE's solver.
@@ -194,7 +199,9 @@ class Pipeline:
             UserError: An image cannot be read, or the model does not take the condition.
         """
         pixels, conditioner = self._pixels(images), self.model.network.conditioner
-        conditions = conditions_of(conditioner, prompt, label, mask, None, len(pixels))
+        conditions = conditions_of(
+            conditioner, prompt, self._numbers(label), mask, None, len(pixels)
+        )
         if len(conditions) != len(pixels):
             raise UserError(f"{len(conditions)} conditions are given for {len(pixels)} images")
         batch = replace(conditions, image=pixels).to(self.model.device)
@@ -223,10 +230,19 @@ class Pipeline:
         return pixels_of("images", images, size, channels, self.spec).to(self.model.device)
 
     def _asked(self, key: str, value: str | int | None) -> list[Batch]:
-        conditioner = self.model.network.conditioner
-        return [] if value is None else [one_condition(value, key, conditioner)]
+        if value is None:
+            return []
+        conditioner, classes = self.model.network.conditioner, self.spec.num_classes
+        return [one_condition(value, key, conditioner, classes, self.classes)]
 
-    def _negative(self, prompt: str | None, label: int | None) -> Batch | None:
+    def _numbers(self, label: int | str | Sequence[int | str] | None) -> list[int] | None:
+        if label is None:
+            return None
+        if self.model.network.conditioner.input_key != "label":
+            return []  # refused with what the model takes instead
+        return asked_classes("label", label, self.spec.num_classes or 0, self.classes)
+
+    def _negative(self, prompt: str | None, label: int | str | None) -> Batch | None:
         asked = self._asked("negative_prompt", prompt) + self._asked("negative_label", label)
         if len(asked) > 1:
             raise UserError("give negative_prompt= or negative_label=, not both")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from ldmlab.conditioning.class_names import asked_class
 from ldmlab.conditioning.conditioner import Conditioner
 from ldmlab.core.errors import UserError
 from ldmlab.core.records import Batch
+from ldmlab.data.sources.tables import TABLES, column_of, read_rows
 
 
 def asked_conditions(
@@ -42,8 +44,21 @@ def asked_conditions(
     return Batch(index=torch.arange(count)) if conditioner.input_key is None else None
 
 
-def one_condition(value: str | int, key: str, conditioner: Conditioner) -> Batch:
+def one_condition(
+    value: str | int,
+    key: str,
+    conditioner: Conditioner,
+    num_classes: int | None = None,
+    names: Sequence[str] = (),
+) -> Batch:
     """One caption or class, such as `also=` takes, as a batch of one.
+
+    Args:
+        value: The caption, or the class's number or name.
+        key: What the user calls it.
+        conditioner: The model's.
+        num_classes: Number of the model's classes; None where it has none.
+        names: Name of each class, as far as they have any.
 
     Raises:
         UserError: The model takes neither, or the value is no class.
@@ -51,24 +66,37 @@ def one_condition(value: str | int, key: str, conditioner: Conditioner) -> Batch
     index = torch.arange(1)
     if conditioner.input_key == "caption":
         return Batch(index=index, caption=(str(value),))
-    if conditioner.input_key != "label":
+    if conditioner.input_key != "label" or num_classes is None:
         raise UserError(f"{key}= needs a model conditioned on text or on classes")
-    try:
-        return Batch(index=index, label=torch.tensor([int(value)]))
-    except (TypeError, ValueError):
-        raise UserError(f"{key}={value} is no class: give its number") from None
+    return Batch(index=index, label=torch.tensor([asked_class(key, value, num_classes, names)]))
 
 
 def read_prompts(path: str | Path) -> list[str]:
-    """The texts of a file, one a line.
+    """The texts of a file: one a line, or of a csv or jsonl table one a row.
+
+    Args:
+        path: The file; a table has a column `prompt`, `text` or `caption`.
 
     Raises:
-        UserError: It cannot be read, or holds none.
+        UserError: It cannot be read, or holds none, or a row has none.
     """
+    path = Path(path)
+    if path.suffix.lower() in TABLES:
+        return _table_prompts(path)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"prompts={path} cannot be read: {error}") from error
     if not (prompts := [line for line in lines if line.strip()]):
         raise UserError(f"prompts={path} holds no caption: write one a line")
     return prompts
+
+
+def _table_prompts(path: Path) -> list[str]:
+    rows = read_rows("prompts", path)
+    column = column_of("prompts", path, rows, ("prompt", "text", "caption"))
+    prompts = [row.get(column) for row in rows]
+    for number, prompt in enumerate(prompts, 1):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UserError(f"prompts={path}: row {number} has no text in the column {column}")
+    return [str(prompt) for prompt in prompts]

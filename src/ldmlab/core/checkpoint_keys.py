@@ -32,6 +32,11 @@ def spec_in(checkpoint: Mapping[str, Any]) -> DataSpec:
     return DataSpec(**metadata)
 
 
+def class_names_in(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name of each class of the data that a checkpoint was trained on; empty if it tells none."""
+    return tuple((checkpoint["metadata"].get("data") or {}).get("classes") or ())
+
+
 def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ldmlab.core.errors import UserError
+from ldmlab.core.sample_log import SETTINGS
 
 _OURS = re.compile(r"(\d{5,}|grid)\.(png|tiff)")
 
@@ -17,7 +18,7 @@ _OURS = re.compile(r"(\d{5,}|grid)\.(png|tiff)")
 def image_folder(
     out: str | Path | None, samples: Path, prompt: str | None, seed: int
 ) -> Iterator[Path]:
-    """A folder that can be written and holds no images yet; gone again if it stays empty.
+    """A folder that can be written and holds no images but a log's; gone if it stays empty.
 
     Args:
         out: Where the user wants it; None for a new one in `samples`.
@@ -43,7 +44,7 @@ def image_folder(
         raise UserError(
             f"out={error.filename} cannot be written ({error.strerror}): name another folder"
         ) from error
-    if taken:
+    if taken and not (folder / SETTINGS).is_file():
         raise UserError(f"{taken[0]} exists and is not overwritten: name another folder with out=")
     try:
         yield folder

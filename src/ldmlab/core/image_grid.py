@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ldmlab.core.files import atomic_write
@@ -58,9 +59,18 @@ def picture_grid(
     return canvas
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all."""
+def save_picture(picture: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a PNG whole or not at all.
+
+    Args:
+        picture: The picture.
+        path: The file.
+        texts: What it is to say of itself, a text chunk each.
+    """
+    info = PngInfo()
+    for key, text in (texts or {}).items():
+        info.add_text(key, text)  # Latin-1, or UTF-8 where that does not do
     data = io.BytesIO()
-    picture.save(data, format="PNG")
+    picture.save(data, format="PNG", pnginfo=info)
     with atomic_write(path) as file:
         file.write(data.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,12 @@ def picture_suffix(spec: DataSpec) -> str:
     return ".png" if grey16 or colours else ".tiff"
 
 
-def write_picture(image: Float[Tensor, "c h w"], spec: DataSpec, stem: Path) -> Path:
+def write_picture(
+    image: Float[Tensor, "c h w"],
+    spec: DataSpec,
+    stem: Path,
+    texts: Mapping[str, str] | None = None,
+) -> Path:
     """Write an image in [-1, 1] whole or not at all, in the values of the model's data.
 
     8 bits of one or three channels and 16 bits of one become a PNG; everything else becomes a TIFF
@@ -53,6 +59,7 @@ def write_picture(image: Float[Tensor, "c h w"], spec: DataSpec, stem: Path) -> 
         image: The image.
         spec: What the model knows of its data.
         stem: The file's path without its ending.
+        texts: What a PNG is to say of itself, a text chunk each; a TIFF has none.
 
     Returns:
         The file.
@@ -60,7 +67,7 @@ def write_picture(image: Float[Tensor, "c h w"], spec: DataSpec, stem: Path) -> 
     path = stem.with_name(stem.name + picture_suffix(spec))
     picture = picture_of(image, spec.values)
     if picture is not None:
-        save_picture(picture, path)
+        save_picture(picture, path, texts)
         return path
     import tifffile
 

@@ -55,20 +55,21 @@ def start_of(image: Picture | None, inpaint: Picture | None, spec: DataSpec) -> 
     return Start(pixels, (white > 0).to(pixels.dtype))
 
 
-def check_drawn(images: Float[Tensor, "b c h w"], first: int = 0) -> None:
+def check_drawn(images: Float[Tensor, "b c h w"], first: int | Sequence[int] = 0) -> None:
     """Let no image that is none be saved as a black square, or judged.
 
     Args:
         images: Drawn images.
-        first: Place of the first of them among all.
+        first: Place of the first of them among all, or the place of each.
 
     Raises:
         UserError: An image holds numbers that are not finite.
     """
     row = first_not_finite(images)
     if row is not None:
+        place = _places(first, len(images))[row]
         raise UserError(
-            f"image {first + row} holds numbers that are not finite: the sampler has left what "
+            f"image {place} holds numbers that are not finite: the sampler has left what "
             "the model knows; lower guidance.scale, or take more sampler.steps"
         )
 
@@ -103,18 +104,18 @@ class Drawing:
     strength: float = 0.6
     resamplings: int = 1
 
-    def draw(self, conditions: Batch, first: int = 0) -> Float[Tensor, "b c h w"]:
+    def draw(self, conditions: Batch, first: int | Sequence[int] = 0) -> Float[Tensor, "b c h w"]:
         """Draw one image for each condition; pixels about in [-1, 1], on the model's device.
 
         Args:
             conditions: A part of all.
-            first: Its place among them.
+            first: The place of its first among them, or the place of each.
 
         Raises:
             UserError: The model does not take what is asked for.
         """
         model, count = self.model, len(conditions)
-        noise = SampleNoise(self.seed, range(first, first + count))
+        noise = SampleNoise(self.seed, _places(first, count))
         denoiser = model.guided(
             conditions,
             self.guidance,
@@ -129,3 +130,7 @@ class Drawing:
             return image_to_image(model, denoiser, images, self.strength, self.sampler, noise)
         unknown = self.start.unknown.to(model.device).expand(count, -1, -1, -1)
         return inpaint(model, denoiser, images, unknown, self.sampler, noise, self.resamplings)
+
+
+def _places(first: int | Sequence[int], count: int) -> Sequence[int]:
+    return range(first, first + count) if isinstance(first, int) else first

@@ -31,6 +31,7 @@ def test_drawing_in_parts_gives_the_same_images() -> None:
         whole = drawing.draw(_labels(0, 1, 0))
         parts = [drawing.draw(_labels(0, 1)), drawing.draw(_labels(0), first=2)]
         torch.testing.assert_close(torch.cat(parts), whole)
+        torch.testing.assert_close(drawing.draw(_labels(0, 0), [2, 0]), whole[[2, 0]])
     noisy = Drawing(model([7.0]), 4, Recorder(steps=2), seed=3)
     assert not torch.equal(noisy.draw(_labels(0)), noisy.draw(_labels(0), first=1))
     assert not torch.equal(noisy.draw(_labels(0)), replace(noisy, seed=4).draw(_labels(0)))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import torch
 from omegaconf import DictConfig
+from PIL.Image import Image
 from rich.progress import track
 from torch import Tensor
 
-from ldmlab.apps.build.experiment import build_validation
+from ldmlab.apps.commands.sample_conditions import conditions_asked
+from ldmlab.apps.commands.sample_records import Records, settings_of, texts_of
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.config.run_base import load_config
 from ldmlab.apps.runs.find import find_run
 from ldmlab.apps.runs.restore import Restored, restore
-from ldmlab.conditioning.asked import asked_conditions, one_condition, read_prompts
+from ldmlab.conditioning.asked import one_condition
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.image_folder import image_folder
 from ldmlab.core.image_grid import picture_grid, save_picture
 from ldmlab.core.picture_file import write_picture
-from ldmlab.core.records import Batch
+from ldmlab.core.records import Batch, DataSpec
+from ldmlab.core.sample_log import SampleLog
 from ldmlab.core.terminal import console
-from ldmlab.data.sampling.datasets import Cycle
+from ldmlab.data.images.picture import pixels_of
 from ldmlab.models.drawing import Drawing, check_drawn, start_of
 from ldmlab.models.latent_diffusion import LatentDiffusion
 
@@ -28,56 +31,68 @@ GRID = 64
 
 
 def run(cfg: DictConfig) -> None:
-    """Draw `num_samples` images under the asked condition, and a grid of the first of them.
+    """Draw the images that are not there yet, and a grid of the first of them.
 
     Each image is in its file as soon as its batch is drawn, and no longer in memory.
 
     Args:
         cfg: The run's configuration with this verb's keys on top.
     """
-    samples = find_run(cfg.run).samples
+    samples, settings = find_run(cfg.run).samples, settings_of(cfg)
     with image_folder(cfg.out, samples, cfg.prompt, cfg.seed) as out:
+        log = SampleLog(out, settings)
         restored = restore(cfg, cfg.run, cfg.ema_std)
+        conditions = conditions_asked(cfg, restored)
+        records = Records(settings, restored, conditions)
+        missing = log.missing(records.all(), len(conditions))
+        there = len(conditions) - len(missing)
+        if there:
+            console.print(f"{there} of {len(conditions)} images are in {out} already", markup=False)
         restored.model.to(device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices))
-        conditions = _conditions(cfg, restored)
         weak = None if cfg.autoguidance is None else _weak_model(cfg, restored)
         drawing = _drawing(cfg, restored, weak)
-        shown: list[Tensor] = []
-        captions: list[str] = []
-        batches = range(0, len(conditions), cfg.batch_size)
-        for first in track(batches, "sampling", console=console, transient=True):
-            part = conditions[first : first + cfg.batch_size]
-            images = drawing.draw(part, first).cpu()
-            check_drawn(images, first)
-            for k, image in enumerate(images, first):
-                write_picture(image, restored.spec, out / f"{k:05d}")
-            shown += images[: GRID - len(shown)].clone()  # a view would keep the whole batch
-            captions += part.caption or ()
-        grid = picture_grid(torch.stack(shown), captions[: len(shown)] or None)
-        save_picture(grid, out / "grid.png")
+        shown: dict[int, Tensor] = {}
+        with log.open():
+            batches = range(0, len(missing), cfg.batch_size)
+            for first in track(batches, "sampling", console=console, transient=True):
+                indices = missing[first : first + cfg.batch_size]
+                part = conditions[indices]
+                images = drawing.draw(part, indices).cpu()
+                check_drawn(images, indices)
+                told = records.of(part, indices)
+                for index, image in zip(indices, images, strict=True):
+                    stem, texts = out / f"{index:05d}", texts_of(told[index])
+                    path = write_picture(image, restored.spec, stem, texts)
+                    log.add({"file": path.name, **told[index]})
+                    if index < GRID:
+                        shown[index] = image.clone()  # a view would keep the whole batch
+        if missing or not (out / "grid.png").is_file():
+            save_picture(_grid(log, shown, len(conditions), restored.spec), out / "grid.png")
     rest = f" of the first {GRID}" if len(conditions) > GRID else ""
     console.print(f"{len(conditions)} images and grid.png{rest} in {out}", markup=False)
 
 
-def _conditions(cfg: DictConfig, restored: Restored) -> Batch | Cycle:
-    """The conditions that the configuration asks for, or else those of the validation data."""
-    prompts = [] if cfg.prompt is None else [str(cfg.prompt)]
-    if cfg.prompts is not None:
-        if prompts:
-            raise UserError("give prompt=<text> or prompts=<file>, not both")
-        prompts = read_prompts(cfg.prompts)
-    labels = [cfg.labels] if isinstance(cfg.labels, int) else list(cfg.labels or ())
-    conditioner = restored.model.network.conditioner
-    asked = asked_conditions(conditioner, prompts, labels, cfg.num_samples)
-    return Cycle(build_validation(cfg, restored.spec), cfg.num_samples) if asked is None else asked
+def _grid(log: SampleLog, drawn: dict[int, Tensor], count: int, spec: DataSpec) -> Image:
+    """The first images under their prompts or classes, those of an earlier start from its files."""
+    images, captions = [], []
+    for index in range(min(count, GRID)):
+        record = log.records[index]
+        if index not in drawn:
+            path = log.folder / record["file"]
+            drawn[index] = pixels_of("out", path, spec.image_size, spec.image_channels, spec)[0]
+        images.append(drawn[index])
+        captions.append(record.get("prompt") or record.get("class") or "")
+    return picture_grid(torch.stack(images), captions if any(captions) else None)
 
 
 def _drawing(cfg: DictConfig, restored: Restored, weak: LatentDiffusion | None) -> Drawing:
     """All that was asked for beside the conditions."""
 
     def asked(key: str) -> list[Batch]:
-        conditioner = restored.model.network.conditioner
-        return [] if cfg[key] is None else [one_condition(cfg[key], key, conditioner)]
+        if cfg[key] is None:
+            return []
+        conditioner, classes = restored.model.network.conditioner, restored.spec.num_classes
+        return [one_condition(cfg[key], key, conditioner, classes, restored.classes)]
 
     return Drawing(
         restored.model,

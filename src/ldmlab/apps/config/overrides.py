@@ -19,9 +19,10 @@ _NO_NAME = re.compile(r"|null|true|false|[-+.\d]+", re.IGNORECASE)
 # A key whose last part is one of these holds free text or a path, never a number or a list.
 _PROMPTS = {"prompt", "also", "negative_prompt"}
 _TEXTS = _PROMPTS | {
-    "captions", "prompts", "run", "out", "config", "root", "folder", "path", "autoguidance",
-    "image", "inpaint", "images", "latents", "masks", "vocabulary", "train_list",
-    "validation_list", "cache", "encoder", "compvis", "diffusers", "weights", "run_id", "name",
+    "captions", "prompts", "labels", "negative_label", "run", "out", "config", "root", "folder",
+    "path", "autoguidance", "image", "inpaint", "images", "latents", "masks", "vocabulary",
+    "train_list", "validation_list", "cache", "encoder", "compvis", "diffusers", "weights",
+    "run_id", "name",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ldmlab.autoencoding.codec import Codec, NormalizedCodec
 from ldmlab.core.checkpoint_file import load_weights, read_checkpoint
 from ldmlab.core.checkpoint_keys import (
     autoencoder_weights,
+    class_names_in,
     kept_average,
     model_weights,
     spec_in,
@@ -34,12 +35,14 @@ class Restored:
         spec: What it knows of its data.
         folder: Its run.
         step: Step of its checkpoint.
+        classes: Name of each class of its training data; empty where they have none.
     """
 
     model: LatentDiffusion
     spec: DataSpec
     folder: RunFolder
     step: int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,4 +118,4 @@ def restore(cfg: DictConfig, run: str | Path, ema_std: float | None = None) -> R
         average = average_of_length(folder.checkpoints, lengths, ema_std)
     weights = model_weights(state, average)
     load_weights(model, weights, f"{path} does not fit its configuration")
-    return Restored(model.eval(), spec, folder, int(state["steps"]))
+    return Restored(model.eval(), spec, folder, int(state["steps"]), class_names_in(checkpoint))

@@ -145,10 +145,7 @@ class Transform:
         )
         image = self._framed(_resize(_cut(image, seen), filled), filled)
         if mask is not None:
-            mask = _resize_labels(_cut(mask, seen), filled)
-            mask = _padded(
-                mask, filled, mask.new_full((self.frame.height, self.frame.width), UNLABELLED)
-            )
+            mask = framed_labels(mask, self.frame, seen)
         if mirror:
             image = image.flip(-1)
             mask = None if mask is None else self._mirror(mask)
@@ -185,6 +182,13 @@ class Transform:
             swapped[mask == a] = b
             swapped[mask == b] = a
         return swapped
+
+
+def framed_labels(mask: Int[Tensor, "h w"], frame: Frame, seen: Box) -> Int[Tensor, "H W"]:
+    """What is seen of a label map, to the nearest in its frame; without a label beside it."""
+    filled = frame.filled(*mask.shape)
+    mask = _resize_labels(_cut(mask, seen), filled)
+    return _padded(mask, filled, mask.new_full((frame.height, frame.width), UNLABELLED))
 
 
 def _cut(pixels: Shaped[Tensor, "*c h w"], box: Box) -> Shaped[Tensor, "*c H W"]:

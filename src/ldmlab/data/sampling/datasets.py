@@ -142,8 +142,8 @@ class Cycle:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, part: slice) -> Batch:
-        indices = range(self.count)[part]
+    def __getitem__(self, part: slice | list[int]) -> Batch:
+        indices = range(self.count)[part] if isinstance(part, slice) else part
         given = self.dataset.__getitems__([i % len(self.dataset) for i in indices])
         return replace(given, index=torch.tensor(indices))
 

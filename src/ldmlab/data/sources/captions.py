@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ldmlab.core.errors import UserError
-from ldmlab.data.images.decode import as_utf8, decode_text, decoded, one_line
+from ldmlab.data.images.decode import decode_text, one_line
 from ldmlab.data.sources.listing import shown
+from ldmlab.data.sources.tables import TABLES, column_of, read_rows
 
 _NAMES = ("file_name", "filename", "image", "path", "file")
 _TEXTS = ("text", "caption")
-_DELIMITERS = ",;\t"
 
 
 class FolderCaptions:
@@ -83,66 +80,16 @@ def _below(folder: Path, above: Path) -> str:
 
 
 def _read_table(path: Path) -> dict[str, tuple[str, ...]]:
-    if path.suffix.lower() not in (".csv", ".jsonl"):
+    if path.suffix.lower() not in TABLES:
         raise UserError(f"data.captions={path.name} must be txt, or a .csv or .jsonl file")
-    try:
-        data = as_utf8(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"data.captions: {path} cannot be read ({error.strerror})") from error
-    # A line at a time: one in another encoding spoils no other.
-    lines = [decoded(line) for line in data.split(b"\n")]
-    if path.suffix.lower() == ".csv":
-        rows = _csv_rows(path, lines)
-    else:
-        rows = [_row(path, k, line) for k, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise UserError(f"data.captions: {path} holds no rows")
-    name, caption = (_column(path, rows, known) for known in (_NAMES, _TEXTS))
+    rows = read_rows("data.captions", path)
+    name, caption = (column_of("data.captions", path, rows, known) for known in (_NAMES, _TEXTS))
     found: dict[str, list[str]] = {}
     for row in rows:
         image = str(PurePosixPath(str(row.get(name))))
         found.setdefault(image, []).extend(_texts(path, image, row.get(caption)))
     # An empty row beside a text says nothing.
     return {image: tuple(filter(None, texts)) or ("",) for image, texts in found.items()}
-
-
-def _csv_rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
-    delimiter = max(_DELIMITERS, key=lines[0].count)
-    try:
-        text = io.StringIO("\n".join(lines), newline="")
-        first, *rest = list(csv.reader(text, delimiter=delimiter)) or [[]]
-    except csv.Error as error:
-        raise UserError(f"data.captions: {path} is no csv table: {error}") from error
-    columns = [column.strip().lower() for column in first]
-    rows = []
-    for number, row in enumerate(rest, 2):
-        if any(field.strip() for field in row[len(columns) :]):
-            raise UserError(
-                f"data.captions: row {number} of {path} has {len(row)} fields, and the header "
-                f"{len(columns)}: put quotes around a text with '{delimiter}' in it"
-            )
-        rows += [dict(zip(columns, row, strict=False))] if row else []
-    return rows
-
-
-def _row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"data.captions: line {number} of {path} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"data.captions: line {number} of {path} must be a JSON object")
-    return row
-
-
-def _column(path: Path, rows: list[dict[str, Any]], known: tuple[str, ...]) -> str:
-    there = [column for column in known if any(column in row for row in rows)]
-    if there:  # one that is empty in every row hides none that is not
-        return next((c for c in there if any(row.get(c) for row in rows)), there[0])
-    columns = ", ".join(shown(str(column)) for column in rows[0])
-    raise UserError(
-        f"data.captions: {path} has the columns {columns}, and none of {', '.join(known)}"
-    )
 
 
 def _texts(path: Path, name: str, caption: Any) -> list[str]:
