@@ -29,7 +29,6 @@ from ldmlab.core.files import make_folder, write_text
 from ldmlab.core.locks import locked
 from ldmlab.data.sampling.datasets import with_latents
 from ldmlab.data.sources.contents import Contents, look_into
-from ldmlab.training.step_time import seconds_a_step
 
 DATA, SIZE = "data", "size"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -248,6 +247,8 @@ def _step_times(
     cfg: DictConfig, session: Session, stages: Sequence[str]
 ) -> Iterator[tuple[str, float]]:
     """Seconds of a step of each stage, measured on the first images."""
+    from ldmlab.training.step_time import seconds_a_step  # Lightning is slow to import
+
     device = device_of(cfg.trainer.accelerator, cfg.trainer.devices)
     devices = cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1
     for stage in stages:
