@@ -16,7 +16,7 @@ NAMES = """
     ImageFolderDataModule ImageNetDataModule LaionDataModule LandscapesDataModule LatentDiffusion
     Pipeline UserError VistasDataModule build compose load
 """
-VERB_NAMES = "convert data describe encode evaluate sample sweep train verify"
+VERB_NAMES = "convert data describe encode evaluate report sample sweep train verify"
 GROUPS = """
     autoencoder bottleneck callbacks codec conditioner data debug density discriminator ema
     evaluation experiment guidance hydra launcher loader logger lr_schedule network optimizer

@@ -126,6 +126,15 @@ _TABLE = (
         ),
     ),
     Verb(
+        "report",
+        "Write one page about a run: curves, pictures, card, what was changed, warnings.",
+        (
+            ("ldmlab report run=runs/quickstart/diffusion/latest", "report.html in the run"),
+            ("ldmlab report run=R out=mine.html", "another file, to be sent as it is"),
+            ("ldmlab report run=R against=celebahq", "what differs from that experiment"),
+        ),
+    ),
+    Verb(
         "verify",
         "Hold the paper's experiments against their published numbers.",
         (

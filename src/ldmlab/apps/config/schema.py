@@ -104,6 +104,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "folds": Natural,
         "cache": Name,
         "train_judge": bool,
+        "against": Name | None,
         "to": Literal["diffusers", "safetensors"],
         "action": Literal["check", "make", "tokenizer"],
         "size": Multiple,

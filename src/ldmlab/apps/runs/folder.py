@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def data(self) -> Path:
+        """What it is trained on."""
+        return self.path / "data.json"
+
+    @property
     def metrics(self) -> Path:
         """Numbers logged while training."""
         return self.path / "metrics.csv"
@@ -90,6 +95,11 @@ class RunFolder:
     def card(self) -> Path:
         """The metric card."""
         return self.path / "card.json"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
 
     def write_config(self, cfg: DictConfig) -> None:
         """Write the configuration, free of the environment's secrets."""
@@ -102,7 +112,7 @@ class RunFolder:
     def write_data(self, facts: Mapping[str, Any]) -> None:
         """Write what it is trained on: how many samples, and the name of each class number."""
         names = {str(number): name for number, name in enumerate(facts["classes"])}
-        write_json(self.path / "data.json", {**facts, "classes": names})
+        write_json(self.data, {**facts, "classes": names})
 
     def write_card(self, card: Mapping[str, Any]) -> None:
         """Write the metric card."""
