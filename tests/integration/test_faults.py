@@ -112,7 +112,7 @@ PAIR = ("trainer=ddp", "trainer.accelerator=cpu", "discriminator.discriminator.n
 @pytest.mark.parametrize(
     ("stage", "options"),
     [
-        ("autoencoder", ()),
+        pytest.param("autoencoder", (), marks=pytest.mark.slow),
         pytest.param("diffusion", ("data.num_workers=2",), marks=pytest.mark.slow),
         pytest.param("autoencoder", PAIR, marks=pytest.mark.slow),
         pytest.param("diffusion", PAIR, marks=pytest.mark.slow),

@@ -340,9 +340,15 @@ def test_damaged_checkpoint_is_reported(
             ),
             marks=pytest.mark.slow,
         ),
-        ("schedule=zero_terminal_snr", "timestep_sampler=loss_second_moment", "sampler=unipc"),
+        pytest.param(
+            ("schedule=zero_terminal_snr", "timestep_sampler=loss_second_moment", "sampler=unipc"),
+            marks=pytest.mark.slow,
+        ),
         ("parameterization=learned_variance", "sampler=ddpm_learned", "weighting=soft_min_snr"),
-        ("weighting=vlb", "timestep_sampler=stratified", "guidance=interval", "sampler=ode"),
+        pytest.param(
+            ("weighting=vlb", "timestep_sampler=stratified", "guidance=interval", "sampler=ode"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("guidance=rescaled", "sampler=predictor_corrector"), marks=pytest.mark.slow),
     ],
     ids=lambda overrides: overrides[0],

@@ -91,6 +91,7 @@ def test_vlb_has_the_known_gap_for_other_variances(name: str, s: float, gap: flo
     assert _gap(name, s, "beta") == pytest.approx(gap, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first_beta", "clipped"),
     [
