@@ -39,7 +39,7 @@ _OVERHEAD = 1.2
 # Fewer steps than these teach a wide network less than a narrower one.
 _ENOUGH = 3000
 _LEAST = 50
-_WIDTHS = (1.0, 0.75, 0.5)
+_NARROWER = (0.75, 0.5)  # parts of its width
 _WIDTH_STEP = 32
 _START_OF_ADVERSARY = 0.8
 # Gigabytes of a GPU's memory from which an overlay is taken, the largest first.
@@ -208,26 +208,23 @@ def _steps(
 ) -> tuple[list[str], list[str]]:
     """Steps that fit into the time, of the widest network that still gets enough of them."""
     stages = ["autoencoder", "diffusion"] if cfg.stage == "all" else [str(cfg.stage)]
-    known: dict[str, float] = {}
+    shares = _SHARES if len(stages) == 2 else {stages[0]: sum(_SHARES.values())}
     chosen: list[str] = []
     tried = _with(cfg, overrides, typed)
     session = Session.open(tried)
+    known = dict(_step_times(tried, session, stages))
     wide = int(tried.network.channels)
-    widths = _WIDTHS if SIZE in cfg.plan else _WIDTHS[:1]
-    for width in widths:
-        channels = max(_WIDTH_STEP, int(wide * width) // _WIDTH_STEP * _WIDTH_STEP)
-        chosen = [] if width == 1.0 else [f"network.channels={channels}"]
-        tried = _with(cfg, [*overrides, *chosen], typed)
-        known |= dict(_step_times(tried, session, [s for s in stages if s not in known]))
-        share = _SHARES["diffusion"] if len(stages) == 2 else sum(_SHARES.values())
-        if "diffusion" not in known or share * seconds / known["diffusion"] >= _ENOUGH:
+    for width in _NARROWER if SIZE in cfg.plan and "diffusion" in stages else ():
+        if shares["diffusion"] * seconds / known["diffusion"] >= _ENOUGH:
             break
-        if width != widths[-1]:
-            known.pop("diffusion")
+        channels = max(_WIDTH_STEP, int(wide * width) // _WIDTH_STEP * _WIDTH_STEP)
+        chosen = [f"network.channels={channels}"]
+        tried = _with(cfg, [*overrides, *chosen], typed)
+        known |= dict(_step_times(tried, session, ["diffusion"]))
     lines = []
     for stage in stages:
-        share = _SHARES[stage] if len(stages) == 2 else sum(_SHARES.values())
-        steps = int(share * seconds / known[stage])
+        time = shares[stage] * seconds
+        steps = int(time / known[stage])
         if steps < _LEAST:
             raise UserError(
                 f"budget={cfg.budget} leaves {steps} steps of {known[stage]:.1f} s for the "
@@ -237,9 +234,7 @@ def _steps(
         if stage == "autoencoder" and tried.discriminator is not None:
             chosen.append(f"discriminator.start={int(_START_OF_ADVERSARY * steps)}")
         rate = tried.stages[stage].batch_size / known[stage]
-        lines.append(
-            f"{stage}: {steps:,} steps at {rate:,.0f} images/s, {share * seconds / 60:.0f} min"
-        )
+        lines.append(f"{stage}: {steps:,} steps at {rate:,.0f} images/s, {time / 60:.0f} min")
     return chosen, lines
 
 
