@@ -11,17 +11,17 @@ from omegaconf import DictConfig
 
 from ldmlab.apps.build.experiment import build_data, build_validation
 from ldmlab.apps.commands.evaluate_run import measure_codec, measure_model
-from ldmlab.apps.commands.evaluate_sets import print_metrics, run_on_sets
+from ldmlab.apps.commands.evaluate_sets import print_metrics, progress_bars, run_on_sets
 from ldmlab.apps.config.instantiate import build
 from ldmlab.apps.runs.restore import Restored, restore, restore_codec, stage_of_run
 from ldmlab.core.device import device_to_show_on
 from ldmlab.core.errors import UserError
 from ldmlab.core.processes import is_main_process
-from ldmlab.core.terminal import console, progress
+from ldmlab.core.terminal import console
 from ldmlab.evaluation.card import heading, rests_on
 from ldmlab.evaluation.likelihood import BitsPerDim, DensityBaseline
 from ldmlab.evaluation.names import BITS_PER_DIM, OWN
-from ldmlab.evaluation.protocol import Evaluation, Metric, NoEvaluation, OnProgress, Subject
+from ldmlab.evaluation.protocol import Evaluation, Metric, NoEvaluation, Subject
 
 
 def run(cfg: DictConfig) -> None:
@@ -86,12 +86,7 @@ def write_card(
     of_sets = [name for name in wanted if name not in (OWN, BITS_PER_DIM)]
     if of_sets:
         metrics |= measure_model(cfg, restored, subject, of_sets)
-    with progress() as bars:
-
-        def on_progress(name: str) -> OnProgress:
-            task = bars.add_task(name, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
+    with progress_bars() as on_progress:
         if OWN in wanted:
             evaluation: Evaluation = build(cfg.evaluation)
             metrics |= evaluation(subject, on_progress("judging"))

@@ -140,7 +140,7 @@ def measure(
             made[name] = makers[name]()
         return made[name]
 
-    with _bars() as on_progress:
+    with progress_bars() as on_progress:
         return Measurement(
             network,
             Path(cfg.cache),
@@ -160,7 +160,7 @@ def train_judge(cfg: DictConfig, data: Data, judges: Path) -> Judge:
     if not path.is_file() and is_main_process():
         make_folder(judges, lambda reason: f"{judges} cannot be created ({reason})")
         device = device_to_show_on(cfg.trainer.accelerator, cfg.trainer.devices)
-        with _bars() as on_progress:
+        with progress_bars() as on_progress:
             body, facts = trainer(train, held_out, device, on_progress("judge"))
         write_judge(path, body, facts)
     wait_for(path.is_file, judges)
@@ -217,8 +217,8 @@ def _judge(cfg: DictConfig, data: Data, judges: Path) -> Judge:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str], OnProgress]]:
-    """Progress bars by name."""
+def progress_bars() -> Iterator[Callable[[str], OnProgress]]:
+    """Progress bars by name, shown by one process."""
     with progress(hidden=not is_main_process()) as bars:
 
         def on_progress(name: str) -> OnProgress:
